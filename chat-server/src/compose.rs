@@ -8,6 +8,7 @@ use anyhow::Context;
 use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret, load_secret};
 use madang_bus::local::LocalInbox;
 use madang_bus::{Bus, Inbox, Peers};
+use madang_engine::heat::HeatConfig;
 use madang_ids::{Millis, NodeRun, Snowflakes};
 use madang_presence::{FleetParts, PresenceMetrics, PresenceRole, RoleParts, RoleTasks};
 use madang_push::{
@@ -24,12 +25,12 @@ use crate::consent::Consent;
 use crate::fleet::{FleetNode, Number};
 use crate::gateway::delivery::{envelopes, open_channels, pacing};
 use crate::gateway::{Gateway, drain, revoked, sweep};
-use crate::heat::{HeatConfig, Heats};
+use crate::heat::Heats;
 use crate::home::{HomeNodes, HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
     Callers, Deletions, DueInvitations, Exports, Guesses, Known, Operations, ReceivedMarks, RequestTimes,
-    Revocations, Turns, Writers,
+    Revocations, SharedReads, Turns, Writers,
 };
 use crate::private;
 use crate::rest::Api;
@@ -305,7 +306,7 @@ impl Node {
         let logs: Arc<dyn LogStore> = Arc::new(crate::plant::FaultyLogs(logs));
         #[cfg(feature = "plant")]
         let inbox: Arc<dyn Inbox> = Arc::new(crate::plant::LateInbox(inbox));
-        let heats = Arc::new(Heats::new(HeatConfig::default(), chat.clone()));
+        let heats = Arc::new(Heats::new(HeatConfig::default(), config.heat.enabled, chat.clone()));
         let homes = Homes::new(HomeParts {
             logs: Arc::clone(&logs),
             store: Arc::clone(&store),
@@ -361,6 +362,7 @@ impl Node {
             turns: Turns::default(),
             times: RequestTimes::default(),
             known: Known::default(),
+            shared_reads: SharedReads::default(),
             presence: presence.clone(),
             push: push.clone(),
             clock,
@@ -405,6 +407,7 @@ impl Node {
         background.spawn_vital(health.check("deliver"), envelopes::run(Arc::clone(&gateway), envelopes));
         background.spawn_vital(health.check("losses"), open_channels::cover_losses(Arc::clone(&gateway)));
         background.spawn_vital(health.check("pacing"), pacing::run(Arc::clone(&gateway)));
+        background.spawn_vital(health.check("pacing_notices"), pacing::notify(Arc::clone(&gateway)));
         tasks.spawn_vital(health.check("heat"), heats.run(operations.clock.clone(), tasks.drain().clone()));
         for reader in gateway.page_readers() {
             background.spawn_vital(health.check("page_reader"), reader);

@@ -48,6 +48,8 @@ pub struct Config {
     pub presence: PresenceConfig,
     /// Alerts for users who are away.
     pub push: PushConfig,
+    /// Channels with much traffic.
+    pub heat: HeatSettings,
     /// Rate limits and limits of bytes.
     pub limits: LimitConfig,
     /// Logs.
@@ -150,6 +152,20 @@ impl Default for ServerConfig {
             trusted_proxies: Vec::new(),
             proxy_header: ProxyHeader::default(),
         }
+    }
+}
+
+/// Channels with much traffic.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeatSettings {
+    /// Whether hot channels are found and paced; default true. `false` shows in a load test what that is worth.
+    pub enabled: bool,
+}
+
+impl Default for HeatSettings {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 

@@ -84,6 +84,10 @@ pub struct ChatMetrics {
     pub heat_changes: Counter,
     /// G8: notices of typing and receipts of hot channels that were not delivered.
     pub events_spared: Counter,
+    /// G8: joins of hot channels that were refused for now.
+    pub joins_refused: Counter,
+    /// G8: reads of the history of hot channels that were answered with what another one had read.
+    pub reads_shared: Counter,
     /// Open sockets.
     pub connections: Gauge,
     /// G7: bytes under way, as of the last second.
@@ -128,6 +132,8 @@ impl ChatMetrics {
             heat: Family::default(),
             heat_changes: Counter::default(),
             events_spared: Counter::default(),
+            joins_refused: Counter::default(),
+            reads_shared: Counter::default(),
             connections: Gauge::default(),
             bytes_under_way: Gauge::default(),
             delivered: Counter::default(),
@@ -205,6 +211,8 @@ impl ChatMetrics {
             "G8: typing and receipts of hot channels that were not delivered",
             &self.events_spared,
         );
+        counter("hot_joins_refused", "G8: joins that were refused for now", &self.joins_refused);
+        counter("hot_reads_shared", "G8: reads of history answered with what was read", &self.reads_shared);
         counter("outbound_writes", "Writes of queued frames to sockets", &self.writes);
         registry.register(
             "written_bytes",

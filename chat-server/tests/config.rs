@@ -130,6 +130,7 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("presence.grace_ms", &[("30001", "30000")]),
     ("presence.drain_grace_ms", &[("600001", "600000")]),
     ("presence.pace_ms", &[("60001", "60000")]),
+    ("heat.enabled", &[("7", "")]),
     ("push.placement", &[("'outside'", ""), ("7", "")]),
     ("push.addr", &[("'localhost'", ""), ("7", "")]),
     ("push.app", &[("7", "")]),

@@ -85,6 +85,12 @@ impl Stage {
         ack["seq"].as_u64().unwrap()
     }
 
+    /// A call that may be refused.
+    async fn call(&self, method: &str, path: &str, person: &Person, body: Option<&Value>) -> (u16, Value) {
+        let answer = self.rest.call(method, path, Some(&person.token), None, body).await.unwrap();
+        (answer.status, answer.body)
+    }
+
     /// Lets time pass until the entry `last` has come. Returns the entries of each frame.
     async fn frames_upto(&self, socket: &mut Socket, last: u64) -> Vec<Vec<u64>> {
         let mut frames: Vec<Vec<u64>> = Vec::new();
@@ -180,4 +186,102 @@ async fn a_subscription_that_begins_within_a_batch_gets_its_end() {
     assert_eq!(stage.entries_upto(&mut early, after[1]).await, all);
     assert_eq!(stage.entries_upto(&mut late, after[1]).await, all[2..]);
     assert_eq!(stage.entries_upto(&mut newcomer, after[1]).await, after);
+}
+
+/// The next frame that says how the channel is paced.
+async fn pacing(socket: &mut Socket) -> Value {
+    loop {
+        let frame = socket.next().await.unwrap();
+        if frame["type"] == "heads" && frame["heads"][0]["pacing"].is_object() {
+            assert_eq!(frame["heads"][0]["gap"], Value::Null, "{frame}");
+            return frame["heads"][0]["pacing"].clone();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_are_notified_of_the_level_when_it_changes_and_when_they_subscribe() {
+    let stage = Stage::new().await;
+    let (bob, cy) = (stage.join("bob").await, stage.join("cy").await);
+    let mut early = stage.subscribe(&bob).await;
+    stage.second(2_000_000).await;
+    let blazing = json!({ "level": "blazing", "batch_ms": 1_000, "slow_mode_seconds": 5 });
+    assert_eq!(pacing(&mut early).await, blazing);
+    let mut late = stage.subscribe(&cy).await;
+    assert_eq!(pacing(&mut late).await, blazing);
+    for _ in 0..(60 + 30 + 30) {
+        stage.second(0).await;
+    }
+    for socket in [&mut early, &mut late] {
+        assert_eq!(pacing(socket).await, json!({ "level": "hot", "batch_ms": 500 }));
+        assert_eq!(pacing(socket).await, json!({ "level": "warm", "batch_ms": 100 }));
+        assert_eq!(pacing(socket).await, json!({ "level": "normal", "batch_ms": 0 }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_join_a_blazing_channel_slowly_and_learn_when_to_come_back() {
+    let stage = Stage::new().await;
+    stage.second(2_000_000).await;
+    let path = format!("/v1/channels/{}/membership", stage.channel);
+    let (mut joined, mut refused) = (0, 0);
+    for number in 0..60 {
+        let person = person(&stage.rest, &format!("fan{number}")).await;
+        let (status, answer) = stage.call("PUT", &path, &person, None).await;
+        match status {
+            200 => joined += 1,
+            429 => {
+                assert_eq!(answer["code"], "limited", "{answer}");
+                let wait = answer["retry_after_ms"].as_u64().unwrap();
+                assert!((7_500..=12_500).contains(&wait), "{answer}");
+                refused += 1;
+            }
+            other => panic!("{other}: {answer}"),
+        }
+    }
+    // Time stands still in this test, so this is one second.
+    assert_eq!((joined, refused), (50, 10));
+    assert_eq!(stage.node.node.gateway.operations.metrics.joins_refused.get(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_a_blazing_channel_write_one_message_in_five_seconds_and_its_owner_more() {
+    let stage = Stage::new().await;
+    let bob = stage.join("bob").await;
+    let say = async |person: &Person| {
+        let message = json!({ "client_msg_id": uuid::Uuid::new_v4(), "body": { "text": "a" } });
+        let path = format!("/v1/channels/{}/messages", stage.channel);
+        stage.call("POST", &path, person, Some(&message)).await
+    };
+    stage.second(2_000_000).await;
+    assert_eq!(say(&bob).await.0, 200);
+    let (status, refusal) = say(&bob).await;
+    assert_eq!((status, refusal["code"].as_str()), (429, Some("limited")), "{refusal}");
+    assert!(refusal["retry_after_ms"].as_u64().unwrap() <= 5_000, "{refusal}");
+    for _ in 0..3 {
+        assert_eq!(say(&stage.owner).await.0, 200);
+    }
+    stage.hand.advance(Duration::from_secs(5));
+    assert_eq!(say(&bob).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_page_of_a_hot_channel_is_read_once_for_all_and_a_deletion_begins_a_new_one() {
+    let stage = Stage::new().await;
+    let secret = stage.say("secret").await;
+    let path = format!("/v1/channels/{}/entries?before={}", stage.channel, secret + 1);
+    let read = async || stage.rest.must("GET", &path, Some(&stage.owner.token), None).await;
+    let shared = || stage.node.node.gateway.operations.metrics.reads_shared.get();
+    let cool = read().await;
+    assert_eq!((read().await, shared()), (cool.clone(), 0));
+    stage.second(2_000_000).await;
+    assert_eq!((read().await, shared()), (cool.clone(), 0));
+    assert_eq!((read().await, read().await, shared()), (cool.clone(), cool.clone(), 2));
+    let message = format!("/v1/channels/{}/messages/{secret}", stage.channel);
+    stage.rest.must("DELETE", &message, Some(&stage.owner.token), None).await;
+    let after = read().await.to_string();
+    assert!(!after.contains("secret"), "{after}");
+    stage.hand.advance(Duration::from_millis(300));
+    let known = shared();
+    assert_eq!((read().await.to_string(), shared()), (after, known), "it was read again");
 }

@@ -2,6 +2,7 @@
 //!
 //! The rules are in `engine::heat`. Reading a level costs two loads from memory, because almost no channel has one.
 
+mod hot;
 mod lag;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,51 +11,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use madang_engine::heat::{Capacity, CapacityConfig, Channels, Costs, Level, LevelChange, Sketch, Work};
+use madang_engine::heat::{Capacity, Channels, HeatConfig, Level, LevelChange, Sketch, Work};
 use madang_engine::log::Row;
 use madang_ids::{ChannelId, LogId};
-use madang_proto::Content;
+use madang_proto::Pacing;
 use madang_service::{Clock, Drain};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::metrics::ChatMetrics;
+use hot::comes_or_goes;
 use lag::Lag;
+
+pub use hot::HotChannel;
 
 /// Counters of a node: every channel with more than 1/512 of its cost is seen. About 80 KiB.
 const COUNTERS: usize = 512;
 /// The time between two decisions.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How channels are paced, by level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pacing {
-    /// Milliseconds for which entries of open channels wait for others, so that they leave together: warm, hot, blazing.
-    pub windows_ms: [u64; 3],
-}
-
-impl Default for Pacing {
-    fn default() -> Self {
-        Self { windows_ms: [100, 500, 1_000] }
-    }
-}
-
-/// What may change while the server runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct HeatConfig {
-    /// What things cost.
-    pub costs: Costs,
-    /// From which cost on channels are hot.
-    pub capacity: CapacityConfig,
-    /// What follows.
-    pub pacing: Pacing,
-}
+/// The channels that are above the level normal.
+pub type HotChannels = HashMap<ChannelId, HotChannel>;
 
 /// The channels of this node.
 pub struct Heats {
     config: HeatConfig,
+    /// `false`: nothing is counted, and nothing is hot.
+    is_on: bool,
     sketch: Mutex<Sketch<ChannelId>>,
-    /// The levels of channels that have one above normal.
-    levels: ArcSwap<HashMap<ChannelId, Level>>,
+    hot: ArcSwap<HotChannels>,
+    /// Woken when `hot` has changed.
+    changed: Notify,
     state: Mutex<State>,
     decided: AtomicU64,
     metrics: ChatMetrics,
@@ -68,11 +55,13 @@ struct State {
 impl Heats {
     /// Nothing is hot.
     #[must_use]
-    pub fn new(config: HeatConfig, metrics: ChatMetrics) -> Self {
+    pub fn new(config: HeatConfig, is_on: bool, metrics: ChatMetrics) -> Self {
         Self {
             config,
+            is_on,
             sketch: Mutex::new(Sketch::new(COUNTERS, config.costs)),
-            levels: ArcSwap::default(),
+            hot: ArcSwap::default(),
+            changed: Notify::new(),
             state: Mutex::new(State {
                 channels: Channels::default(),
                 capacity: Capacity::new(config.capacity),
@@ -85,14 +74,11 @@ impl Heats {
     /// Rows were appended to a log.
     pub fn appended(&self, log: LogId, rows: &[Row]) {
         let LogId::Channel(channel) = log else { return };
-        let comes_or_goes = |row: &&Row| {
-            matches!(
-                row.entry.content,
-                Content::Joined { .. } | Content::Left { .. } | Content::Banned { .. }
-            )
-        };
-        let joins = rows.iter().filter(comes_or_goes).count() as u64;
+        let joins = rows.iter().filter(|row| comes_or_goes(&row.entry.content)).count() as u64;
         self.count(channel, Work { entries: rows.len() as u64 - joins, joins, ..Work::default() });
+        if let Some(hot) = self.hot(channel) {
+            hot.note_changes(rows);
+        }
     }
 
     /// Rows were sent to receivers of this node.
@@ -109,22 +95,44 @@ impl Heats {
     }
 
     fn count(&self, channel: ChannelId, work: Work) {
-        self.sketch.lock().add(channel, work);
+        if self.is_on {
+            self.sketch.lock().add(channel, work);
+        }
+    }
+
+    /// A channel that is above the level normal.
+    #[must_use]
+    pub fn hot(&self, channel: ChannelId) -> Option<HotChannel> {
+        self.hot.load().get(&channel).cloned()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Arc<HotChannels> {
+        self.hot.load_full()
     }
 
     /// How hot a channel is.
     #[must_use]
     pub fn level(&self, channel: ChannelId) -> Level {
-        self.levels.load().get(&channel).copied().unwrap_or_default()
+        self.hot.load().get(&channel).map(|hot| hot.level).unwrap_or_default()
     }
 
-    /// For how long entries of an open channel wait for others.
+    /// What clients are notified of, for a channel.
+    #[must_use]
+    pub fn notice(&self, channel: ChannelId) -> Pacing {
+        self.hot.load().get(&channel).map(HotChannel::notice).unwrap_or_default()
+    }
+
+    /// For how long entries of a channel wait for others.
     #[must_use]
     pub fn window(&self, channel: ChannelId) -> Duration {
-        match self.level(channel) {
-            Level::Normal => Duration::ZERO,
-            level => Duration::from_millis(self.config.pacing.windows_ms[level as usize - 1]),
-        }
+        self.hot.load().get(&channel).map(HotChannel::window).unwrap_or_default()
+    }
+
+    /// Waits until some channel has another level. Cancel safe; for one caller.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// How often it was decided.
@@ -167,14 +175,29 @@ impl Heats {
             counted.into_iter().map(|counted| (counted.key, counted.work)).collect();
         let changes = state.channels.observe(&reports, &bars, &self.config.costs);
         if !changes.is_empty() {
-            let hot: HashMap<ChannelId, Level> = state.channels.hot().collect();
-            for level in [Level::Warm, Level::Hot, Level::Blazing] {
-                let count = hot.values().filter(|found| **found == level).count();
-                self.metrics.hot_channels(level.as_str()).set(i64::try_from(count).unwrap_or(i64::MAX));
-            }
-            self.levels.store(Arc::new(hot));
+            self.publish(state.channels.hot());
         }
         self.decided.fetch_add(1, Ordering::AcqRel);
         changes
+    }
+
+    fn publish(&self, levels: impl Iterator<Item = (ChannelId, Level)>) {
+        let before = self.hot.load();
+        let hot: HotChannels = levels
+            .map(|(channel, level)| {
+                let pacing = self.config.pacing.of(level);
+                let known = before.get(&channel);
+                (
+                    channel,
+                    known.map_or_else(|| HotChannel::new(level, pacing), |known| known.at(level, pacing)),
+                )
+            })
+            .collect();
+        for level in [Level::Warm, Level::Hot, Level::Blazing] {
+            let count = hot.values().filter(|found| found.level == level).count();
+            self.metrics.hot_channels(level.as_str()).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.hot.store(Arc::new(hot));
+        self.changed.notify_one();
     }
 }

@@ -46,6 +46,7 @@ impl Homes {
     fn next(&self, cell: &Cell) -> Next {
         let mut state = cell.state.lock();
         let now = self.now();
+        state.home.slow_down(self.slow_mode_seconds(cell));
         if let Some(effect) = state.home.poll(now, &self.0.ids) {
             return Next::Effect(Box::new(effect));
         }
@@ -57,6 +58,16 @@ impl Homes {
                 state.is_driven = false;
                 Next::Rest
             }
+        }
+    }
+
+    /// The slow mode of a hot channel. Two users who talk with each other are not slowed down.
+    fn slow_mode_seconds(&self, cell: &Cell) -> u32 {
+        match (cell.log, cell.kind) {
+            (LogId::Channel(channel), Some(ChannelKind::Open | ChannelKind::Group)) => {
+                self.0.heats.hot(channel).map_or(0, |hot| hot.pacing.slow_mode_seconds.into())
+            }
+            _ => 0,
         }
     }
 

@@ -27,6 +27,8 @@ use super::{Cell, Homes};
 
 /// Bytes of rows that wait in the lanes of all logs.
 pub(super) const ROWS_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of rows of one log that are paid together. Beyond them they do not wait for others.
+const PAID_BYTES: usize = 256 * 1024;
 /// Bytes of rows that are read at once to repeat their consequences.
 const READ_BYTES: usize = 1024 * 1024;
 /// Pauses between repetitions: they double from the first to the last one.
@@ -89,8 +91,36 @@ impl Lane {
         }
     }
 
+    /// The number of debts that are paid next: the first one, with the rows behind it as far as all are at most [`PAID_BYTES`].
+    fn next_count(&self) -> usize {
+        let mut size = 0;
+        let fits = |debt: &&Debt| {
+            size += debt.bytes();
+            matches!(debt, Debt::Rows { .. }) && size <= PAID_BYTES
+        };
+        self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len())
+    }
+
+    /// Whether rows wait, and more may be paid together with them.
+    fn may_wait_for_more(&self) -> bool {
+        let (count, bytes) = (self.waiting.len(), self.waiting.iter().map(Debt::bytes).sum::<usize>());
+        count > 0 && count == self.next_count() && bytes < PAID_BYTES
+    }
+
     fn pop(&mut self, bytes: &LaneBytes) -> Option<Debt> {
-        let debt = self.waiting.pop_front();
+        let count = self.next_count();
+        let mut debt = self.waiting.pop_front();
+        if let Some(Debt::Rows { rows, consequences, bytes }) = debt.as_mut().filter(|_| count > 1) {
+            let mut all = rows.to_vec();
+            for next in self.waiting.drain(..count - 1) {
+                *bytes += next.bytes();
+                if let Debt::Rows { rows: more, consequences: later, .. } = next {
+                    all.extend_from_slice(&more);
+                    consequences.append(later);
+                }
+            }
+            *rows = all.into();
+        }
         bytes.0.fetch_sub(debt.as_ref().map_or(0, Debt::bytes), Ordering::Relaxed);
         self.is_paid = debt.is_some();
         debt
@@ -140,6 +170,7 @@ impl Homes {
     async fn pay_lane(self, cell: Arc<Cell>) {
         let mut pause = FIRST_PAUSE;
         loop {
+            self.wait_for_more(&cell).await;
             let Some(debt) = cell.lane.lock().pop(&self.0.lane_bytes) else { return };
             let range = debt.range();
             let Err(error) = self.pay_debt(&cell, debt).await else {
@@ -157,6 +188,24 @@ impl Homes {
                 }
             }
             pause = LAST_PAUSE.min(pause * 2);
+        }
+    }
+
+    /// Lets rows of a hot group or direct channel wait for others, so that they leave together. The rows of an open channel wait on
+    /// the nodes of its subscribers. In one process nothing waits: there the inbox follows the commits, and rows that came later than
+    /// those behind them would make their receivers read their inboxes.
+    async fn wait_for_more(&self, cell: &Cell) {
+        let LogId::Channel(channel) = cell.log else { return };
+        if cell.kind == Some(ChannelKind::Open) || self.0.forwards.is_none() {
+            return;
+        }
+        let window = self.0.heats.window(channel);
+        if window.is_zero() || !cell.lane.lock().may_wait_for_more() {
+            return;
+        }
+        tokio::select! {
+            () = self.0.clock.sleep(window) => {}
+            () = self.0.tasks.drain().draining() => {}
         }
     }
 
@@ -217,5 +266,53 @@ impl Homes {
             upto = first.entry.seq.minus(1);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use madang_ids::{Millis, Ordinal, UserId};
+    use madang_proto::{Content, Entry};
+
+    use super::*;
+
+    fn rows(seqs: RangeInclusive<u64>, bytes: usize) -> Debt {
+        let row = |seq| {
+            let content = Content::Created { by: UserId::from_raw(1) };
+            let entry = Entry { seq: Seq::new(seq), at: Millis::ZERO, content };
+            Row { entry, ordinal: Ordinal::ZERO, key: None }
+        };
+        Debt::Rows { rows: seqs.map(row).collect(), consequences: Consequences::default(), bytes }
+    }
+
+    fn range(debt: Option<Debt>) -> Option<(u64, u64, bool)> {
+        let debt = debt?;
+        let (is_rows, range) = (matches!(debt, Debt::Rows { .. }), debt.range());
+        Some((range.start().get(), range.end().get(), is_rows))
+    }
+
+    #[test]
+    fn rows_that_wait_are_paid_together_up_to_a_bound() {
+        let (mut lane, total) = (Lane::default(), LaneBytes::default());
+        assert!(!lane.may_wait_for_more());
+        for (seqs, bytes) in [(1..=2, 100), (3..=3, 50), (4..=9, PAID_BYTES), (10..=10, 7)] {
+            lane.push(rows(seqs, bytes), &total);
+        }
+        assert!(!lane.may_wait_for_more(), "more than is paid at once waits");
+        assert_eq!(range(lane.pop(&total)), Some((1, 3, true)));
+        assert_eq!(range(lane.pop(&total)), Some((4, 9, true)), "alone, as it is too large");
+        assert_eq!(total.0.load(Ordering::Relaxed), 7);
+        assert!(lane.may_wait_for_more());
+        lane.push(Debt::Again(Seq::new(11)..=Seq::new(12)), &total);
+        assert!(!lane.may_wait_for_more());
+        lane.push(rows(13..=13, 9), &total);
+        assert_eq!(range(lane.pop(&total)), Some((10, 10, true)));
+        assert_eq!(
+            range(lane.pop(&total)),
+            Some((11, 13, false)),
+            "behind rows that are read again, all are"
+        );
+        assert_eq!(range(lane.pop(&total)), None);
+        assert!(lane.is_idle() && total.0.load(Ordering::Relaxed) == 0);
     }
 }

@@ -330,6 +330,7 @@ mod tests {
     use std::sync::Arc;
 
     use madang_bus::local::LocalInbox;
+    use madang_engine::heat::HeatConfig;
     use madang_engine::home::{Command, JoinRequest, SeatRequest};
     use madang_engine::log::{Append, AppendOutcome, BodyHash, RowKey};
     use madang_ids::{ClientMsgId, MessageId, Millis, Snowflakes};
@@ -341,7 +342,7 @@ mod tests {
 
     use super::*;
     use crate::consent::Consent;
-    use crate::heat::{HeatConfig, Heats};
+    use crate::heat::Heats;
     use crate::home::HomeParts;
     use crate::metrics::ChatMetrics;
 
@@ -373,7 +374,11 @@ mod tests {
             let (inbox, consent) = (Arc::new(inbox), Consent::new(true));
             let homes_of_a_log = 1;
             let homes = Homes::new(HomeParts {
-                heats: Arc::new(Heats::new(HeatConfig::default(), ChatMetrics::register(&Metrics::new()))),
+                heats: Arc::new(Heats::new(
+                    HeatConfig::default(),
+                    true,
+                    ChatMetrics::register(&Metrics::new()),
+                )),
                 logs,
                 store,
                 inbox,
@@ -401,7 +406,11 @@ mod tests {
         fn successor(&self) -> Homes {
             let inner = &self.homes.0;
             Homes::new(HomeParts {
-                heats: Arc::new(Heats::new(HeatConfig::default(), ChatMetrics::register(&Metrics::new()))),
+                heats: Arc::new(Heats::new(
+                    HeatConfig::default(),
+                    true,
+                    ChatMetrics::register(&Metrics::new()),
+                )),
                 logs: Arc::clone(&inner.logs),
                 store: Arc::clone(&inner.store),
                 inbox: Arc::clone(&inner.inbox),

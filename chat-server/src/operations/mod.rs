@@ -50,6 +50,7 @@ pub(crate) use messages::events::TYPING_BYTES;
 pub use messages::events::Writers;
 pub use messages::message_changes::{Change, RequestTimes};
 pub use messages::received::ReceivedMarks;
+pub use messages::shared_reads::SharedReads;
 pub use sync::{PAGE_BYTES, Standing, SyncPage};
 pub use top::{TopChannel, TopPeriod, TopUser};
 pub use turns::Turns;
@@ -131,6 +132,8 @@ pub struct Operations {
     pub push: Push,
     /// Rows that were read before.
     pub known: Known,
+    /// Pages of hot channels that were read a moment ago.
+    pub shared_reads: SharedReads,
     /// The configuration.
     pub config: Arc<Config>,
     /// The metrics.

@@ -92,3 +92,24 @@ async fn a_service_that_hangs_does_not_hold_up_another() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alerts_of_a_hot_channel_wait_so_that_more_messages_fold_into_one() {
+    let stage = Stage::new().await;
+    stage.subscribe_bob().await;
+    let heats = &stage.node().node.gateway.operations.heats;
+    // In one second far above the bar: blazing.
+    heats.delivered(stage.channel.parse().unwrap(), 1, 2_000_000, 0);
+    let decided = heats.decided();
+    while heats.decided() == decided {
+        stage.pass(1).await;
+    }
+    stage.say("one").await;
+    stage.pass(40).await;
+    let last = stage.say("two").await;
+    assert_eq!(stage.sandbox().notices().len(), 0, "they wait for a minute");
+    stage.pass(30).await;
+    assert_eq!(stage.outcomes(last, 1).await, ["taken"]);
+    assert_eq!(stage.alerts(1).await, ["two (+1)"]);
+    stage.end().await;
+}

@@ -200,7 +200,7 @@ mod tests {
     fn after_a_gap_a_log_continues_from_its_head() {
         let head = |seq, gap| {
             let (seq, ordinal) = (Seq::new(seq), madang_ids::Ordinal::ZERO);
-            ChannelHead { channel_id: ChannelId::from_raw(7), seq, ordinal, gap }
+            ChannelHead { channel_id: ChannelId::from_raw(7), seq, ordinal, gap, pacing: None }
         };
         let mut received = Received::default();
         received.apply_head(&head(4, false));

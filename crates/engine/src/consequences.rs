@@ -76,6 +76,13 @@ impl Consequences {
         all
     }
 
+    /// Adds those of later rows of the same channel.
+    pub fn append(&mut self, later: Self) {
+        later.markers.into_iter().for_each(|(sender, marker)| self.raise(sender, marker));
+        self.mentions.extend(later.mentions);
+        self.deleted.extend(later.deleted);
+    }
+
     fn raise(&mut self, sender: UserId, marker: Marker) {
         match self.markers.iter_mut().find(|(known, _)| *known == sender) {
             Some((_, last)) => *last = marker,

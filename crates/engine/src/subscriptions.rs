@@ -5,7 +5,7 @@
 //! names the last of them (G4: every entry, or an explicit gap). A passive subscription gets only the head, from time to time.
 
 use madang_ids::{ChannelId, Ordinal, Seq};
-use madang_proto::{ChannelHead, Mode, limits};
+use madang_proto::{ChannelHead, Mode, Pacing, limits};
 
 use crate::log::Row;
 
@@ -20,7 +20,7 @@ pub struct At {
 
 impl At {
     fn head(self, channel_id: ChannelId, gap: bool) -> ChannelHead {
-        ChannelHead { channel_id, seq: self.seq, ordinal: self.ordinal, gap }
+        ChannelHead { channel_id, seq: self.seq, ordinal: self.ordinal, gap, pacing: None }
     }
 }
 
@@ -100,6 +100,8 @@ struct Subscription {
     at: At,
     /// While it starts, the place of the user's last leave that came; later, the begin of the user's present stay.
     edge: Seq,
+    /// What the client was notified of last.
+    notified: Pacing,
 }
 
 /// The subscriptions of one connection, at most [`limits::SUBSCRIPTIONS`].
@@ -114,7 +116,8 @@ pub struct Subscriptions {
 impl Subscriptions {
     /// Begins a subscription, or restarts one. `false` if there is no room for one more.
     pub fn begin(&mut self, channel: ChannelId, mode: Mode) -> bool {
-        let new = Subscription { channel, phase: Phase::Starting(mode), at: At::default(), edge: Seq::ZERO };
+        let (at, edge, notified) = (At::default(), Seq::ZERO, Pacing::default());
+        let new = Subscription { channel, phase: Phase::Starting(mode), at, edge, notified };
         match self.find(channel) {
             Ok(index) => self.all[index] = new,
             Err(_) if self.all.len() >= limits::SUBSCRIPTIONS => return false,
@@ -212,17 +215,36 @@ impl Subscriptions {
     /// There is room again: the heads up to which entries were left out. What follows is delivered.
     pub fn take_gaps(&mut self) -> Option<Vec<ChannelHead>> {
         let has_gaps = std::mem::take(&mut self.has_gaps);
-        has_gaps.then(|| self.take(Phase::Behind, Phase::Active)).filter(|heads| !heads.is_empty())
+        has_gaps.then(|| self.take(Phase::Behind, Phase::Active, |_| true)).filter(|heads| !heads.is_empty())
     }
 
-    /// The heads of passive subscriptions that have moved since the last call.
-    pub fn take_moved(&mut self) -> Option<Vec<ChannelHead>> {
-        let has_moved = std::mem::take(&mut self.has_moved);
-        has_moved.then(|| self.take(Phase::Moved, Phase::Passive)).filter(|heads| !heads.is_empty())
+    /// The heads of passive subscriptions that have moved since the last call, of those that are due. The others remain; then
+    /// [`Self::has_moved`] is still true.
+    pub fn take_moved(&mut self, is_due: impl Fn(ChannelId) -> bool) -> Option<Vec<ChannelHead>> {
+        if !self.has_moved {
+            return None;
+        }
+        let heads = self.take(Phase::Moved, Phase::Passive, is_due);
+        self.has_moved = self.all.iter().any(|it| it.phase == Phase::Moved);
+        Some(heads).filter(|heads| !heads.is_empty())
     }
 
-    fn take(&mut self, from: Phase, to: Phase) -> Vec<ChannelHead> {
-        let of_phase = self.all.iter_mut().filter(|it| it.phase == from);
+    /// Whether a passive subscription has moved and its head was not taken.
+    #[must_use]
+    pub const fn has_moved(&self) -> bool {
+        self.has_moved
+    }
+
+    /// The head that notifies the client how a channel is paced from now on. `None` if the client knows, or while the subscription
+    /// starts: to be called again behind [`Self::handle_read`].
+    pub fn notice(&mut self, channel: ChannelId, pacing: Pacing) -> Option<ChannelHead> {
+        let it = self.get(channel).filter(|it| !matches!(it.phase, Phase::Starting(_)))?;
+        let is_new = std::mem::replace(&mut it.notified, pacing) != pacing;
+        is_new.then(|| ChannelHead { pacing: Some(pacing), ..it.at.head(channel, false) })
+    }
+
+    fn take(&mut self, from: Phase, to: Phase, is_taken: impl Fn(ChannelId) -> bool) -> Vec<ChannelHead> {
+        let of_phase = self.all.iter_mut().filter(|it| it.phase == from && is_taken(it.channel));
         let heads = of_phase.map(|it| {
             it.phase = to;
             it.at.head(it.channel, from == Phase::Behind)
@@ -271,6 +293,7 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use madang_proto::HeatLevel;
     use proptest::prelude::*;
 
     const TEA: ChannelId = ChannelId::from_raw(7);
@@ -362,16 +385,50 @@ mod tests {
     #[test]
     fn heads_of_passive_subscriptions_wait_until_they_are_taken() {
         let mut subscriptions = live_at(4, Mode::Passive);
-        assert_eq!(subscriptions.take_moved(), None);
+        assert_eq!(subscriptions.take_moved(|_| true), None);
         assert_eq!(subscriptions.handle_rows(&stretch(5, 6), false), Live::Moved);
         assert_eq!(subscriptions.handle_rows(&stretch(7, 9), true), Live::Drop);
-        assert_eq!(subscriptions.take_moved(), Some(vec![head(9, false)]));
+        assert_eq!(subscriptions.take_moved(|_| true), Some(vec![head(9, false)]));
         assert_eq!(subscriptions.handle_rows(&stretch(10, 10), true), Live::Moved);
         let mut subscriptions = Subscriptions::default();
         subscriptions.begin(TEA, Mode::Passive);
         subscriptions.handle_rows(&stretch(5, 6), true);
         assert_eq!(subscriptions.handle_read(TEA, at(4), Seq::new(1)), Started::Moved);
-        assert_eq!(subscriptions.take_moved(), Some(vec![head(6, false)]));
+        assert_eq!(subscriptions.take_moved(|_| true), Some(vec![head(6, false)]));
+    }
+
+    #[test]
+    fn heads_that_are_not_due_wait_and_the_others_do_not() {
+        let mut subscriptions = live_at(4, Mode::Passive);
+        let quiet = ChannelId::from_raw(8);
+        subscriptions.begin(quiet, Mode::Passive);
+        subscriptions.handle_read(quiet, at(4), Seq::new(1));
+        assert_eq!(subscriptions.handle_rows(&stretch(5, 6), true), Live::Moved);
+        let of_quiet = Stretch { channel: quiet, ..stretch(5, 5) };
+        assert_eq!(subscriptions.handle_rows(&of_quiet, true), Live::Drop, "it is in the list");
+        let taken = subscriptions.take_moved(|channel| channel != TEA);
+        assert_eq!(taken, Some(vec![at(5).head(quiet, false)]));
+        assert!(subscriptions.has_moved());
+        assert_eq!(subscriptions.take_moved(|channel| channel != TEA), None);
+        assert_eq!(subscriptions.handle_rows(&stretch(7, 7), true), Live::Drop, "it is still in the list");
+        assert_eq!(subscriptions.take_moved(|_| true), Some(vec![head(7, false)]));
+        assert!(!subscriptions.has_moved());
+    }
+
+    #[test]
+    fn a_client_is_notified_once_how_a_channel_is_paced() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.begin(TEA, Mode::Active);
+        let [warm, hot] =
+            [HeatLevel::Warm, HeatLevel::Hot].map(|level| Pacing { level, ..Pacing::default() });
+        assert_eq!(subscriptions.notice(TEA, warm), None, "it starts");
+        subscriptions.handle_read(TEA, at(4), Seq::new(1));
+        let told = |pacing| Some(ChannelHead { pacing: Some(pacing), ..head(4, false) });
+        assert_eq!(subscriptions.notice(TEA, Pacing::default()), None, "nothing else was said");
+        assert_eq!(subscriptions.notice(TEA, hot), told(hot));
+        assert_eq!(subscriptions.notice(TEA, hot), None);
+        assert_eq!(subscriptions.notice(TEA, Pacing::default()), told(Pacing::default()));
+        assert_eq!(subscriptions.notice(ChannelId::from_raw(9), hot), None);
     }
 
     /// A node may have half a million of them.

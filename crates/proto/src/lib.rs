@@ -15,6 +15,7 @@ mod error;
 pub mod json;
 pub mod limits;
 mod own_log;
+mod pacing;
 mod presence;
 mod reactions;
 pub mod rest;
@@ -33,6 +34,7 @@ pub use entry::{Body, Change, ChangeOf, Content, DeletionMark, EditMark, Entry, 
 pub use error::{ErrorBody, ErrorCode};
 pub use json::Data;
 pub use own_log::{JoinedState, UnreadMentions};
+pub use pacing::{HeatLevel, Pacing};
 pub use presence::{
     Availability, ContactCard, ContactState, PresenceCounts, PresenceList, PresenceQuery, SetPresence,
     UserPresence,

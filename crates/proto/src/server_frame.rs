@@ -9,6 +9,7 @@ use crate::cards::UserCard;
 use crate::client_frame::RequestId;
 use crate::entry::Entry;
 use crate::error::ErrorBody;
+use crate::pacing::Pacing;
 use crate::presence::PresenceList;
 use crate::rest::HistoryPage;
 
@@ -206,6 +207,9 @@ pub struct ChannelHead {
     /// entry follows `seq`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gap: bool,
+    /// How the channel is paced from now on. Absent: as before; at the begin of a subscription, not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pacing: Option<Pacing>,
 }
 
 /// The answer to `edit`, `delete` and `react`.

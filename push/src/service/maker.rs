@@ -69,7 +69,8 @@ impl Inner {
             let at = Cursor { epoch: Epoch::from_raw(0), position };
             // Times of rows rise, and may be ahead of the clock.
             let sent = sent.min(now);
-            let (due_at, expires_at) = (self.due_at(sent, nearby.is_online(user)), self.expiry(sent));
+            let due_at = self.due_at(sent, nearby.is_online(user)).plus(nearby.holds_ms(channel));
+            let expires_at = self.expiry(sent);
             Fold { user, channel, what: Folded::Message { seq, at, due_at, expires_at } }
         };
         let mut folds = Vec::new();

@@ -16,7 +16,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use madang_ids::{Cursor, Millis, Snowflakes, UserId};
+use madang_ids::{ChannelId, Cursor, Millis, Snowflakes, UserId};
 use madang_proto::rest::PushInfo;
 use madang_proto::{ErrorBody, PushTarget};
 use madang_service::{Clock, Drain};
@@ -39,6 +39,8 @@ pub trait Nearby: Send + Sync + 'static {
     fn is_online(&self, user: UserId) -> bool;
     /// Positions that devices of the user have received, and that may not be in the store yet.
     fn received(&self, user: UserId) -> Vec<Cursor>;
+    /// Milliseconds for which alerts of a channel wait longer than usual, so that more of its messages fold into one: it is hot.
+    fn holds_ms(&self, channel: ChannelId) -> u64;
 }
 
 /// A process without connections. What devices have received is in the store a second later, and alerts of users who are online wait
@@ -52,6 +54,10 @@ impl Nearby for Elsewhere {
 
     fn received(&self, _user: UserId) -> Vec<Cursor> {
         Vec::new()
+    }
+
+    fn holds_ms(&self, _channel: ChannelId) -> u64 {
+        0
     }
 }
 

@@ -23,6 +23,7 @@ use crate::refusal::OperationError;
 use crate::gateway::Gateway;
 use crate::gateway::connection::outbound::{HeadsFrames, OpenFrames, Outbound};
 use crate::gateway::delivery::encode;
+use crate::heat::HotChannel;
 
 /// Further reads of rows that arrived during the read before. After them the rest becomes a gap: a busy channel may be faster
 /// than its reader.
@@ -210,6 +211,8 @@ impl Gateway {
         if let Started::ReadOn(_) = started {
             started = connection.give_up_open_read(channel, upto, since);
         }
+        // A change of the level that came while the subscription started was not sent to it.
+        connection.notify_pacing(&mut HeadsFrames::default(), channel, self.operations.heats.notice(channel));
         match started {
             Started::Live | Started::ReadOn(_) => {}
             Started::Moved => self.subscribers.moved.lock().push(Arc::clone(connection)),
@@ -234,7 +237,11 @@ impl Gateway {
 
     /// Delivers rows of an open channel to its subscribers.
     pub(in crate::gateway) fn deliver_open(&self, open: &OpenRows) {
-        let Some(frames) = OpenFrames::new(open.channel, &open.rows) else { return };
+        let Some(mut frames) = OpenFrames::new(open.channel, &open.rows) else { return };
+        let hot = self.operations.heats.hot(open.channel);
+        if let Some(count) = hot.as_ref().and_then(HotChannel::slow_reader_entries) {
+            frames = frames.with_digest(count);
+        }
         // Before the others: this ends the subscriptions of users who leave in these rows, so that the visit below does not find
         // them.
         self.deliver_last(open);
@@ -325,9 +332,12 @@ impl Gateway {
         let moved = std::mem::take(&mut *self.subscribers.moved.lock());
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
         let mut frames = HeadsFrames::default();
+        let (hot, second) = (self.operations.heats.all(), self.operations.clock.elapsed().as_secs());
+        let is_due =
+            |channel: ChannelId| hot.get(&channel).is_none_or(|hot| hot.sends_heads(channel, second));
         for connection in moved {
-            // No room now: the connection is tried again with the next sweep.
-            if !connection.send_moved_heads(&mut frames, limit_bytes) {
+            // No room now, or not due: the connection is tried again with the next sweep.
+            if !connection.send_moved_heads(&mut frames, is_due, limit_bytes) {
                 self.subscribers.moved.lock().push(connection);
             }
         }
@@ -371,7 +381,10 @@ pub async fn cover_losses(gateway: Arc<Gateway>) {
 
 fn heads(id: Option<RequestId>, channel_id: ChannelId, head: At, gap: bool) -> encode::Frame {
     let At { seq, ordinal } = head;
-    encode::frame(&ServerFrame::Heads { id, heads: vec![ChannelHead { channel_id, seq, ordinal, gap }] })
+    encode::frame(&ServerFrame::Heads {
+        id,
+        heads: vec![ChannelHead { channel_id, seq, ordinal, gap, pacing: None }],
+    })
 }
 
 fn push_rows(connection: &Outbound, channel: ChannelId, rows: &[Row]) {

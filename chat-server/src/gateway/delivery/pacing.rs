@@ -1,6 +1,7 @@
-//! Holds entries of hot open channels for a moment, so that many leave together: a frame costs more than what is in it.
+//! Paces hot open channels. Entries are held for a moment, so that many leave together: a frame costs more than what is in it.
+//! Subscribers are notified of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::gateway::Gateway;
+use crate::gateway::connection::outbound::HeadsFrames;
+use crate::heat::{HotChannel, HotChannels};
 
 /// Bytes of one channel that are held. Beyond that they leave at once.
 const HELD_BYTES: usize = 256 * 1024;
@@ -100,6 +103,28 @@ impl Gateway {
         let (due, next) = self.pacer.take_due(now);
         due.iter().for_each(|open| self.deliver_open(open));
         next
+    }
+}
+
+/// Notifies subscribers how their channels are paced, each time that changes; never returns.
+pub async fn notify(gateway: Arc<Gateway>) {
+    let heats = &gateway.operations.heats;
+    let mut known: Arc<HotChannels> = Arc::default();
+    loop {
+        heats.changed().await;
+        let now = heats.all();
+        let all: BTreeSet<ChannelId> = known.keys().chain(now.keys()).copied().collect();
+        for channel in all {
+            let of = |all: &HotChannels| all.get(&channel).map(HotChannel::notice).unwrap_or_default();
+            let pacing = of(&now);
+            if pacing != of(&known) {
+                let mut frames = HeadsFrames::default();
+                gateway
+                    .subscribers
+                    .visit(channel, |connection| connection.notify_pacing(&mut frames, channel, pacing));
+            }
+        }
+        known = now;
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use madang_bus::MemoryPeers;
 use madang_bus::local::LocalInbox;
 use madang_engine::body;
+use madang_engine::heat::HeatConfig;
 use madang_engine::home::{JoinRequest, SeatRequest};
 use madang_engine::log::{BodyHash, RowKey};
 use madang_ids::{ClientMsgId, LogId, Millis, NodeEpoch, NodeId, Seq, Snowflakes};
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::consent::Consent;
-use crate::heat::{HeatConfig, Heats};
+use crate::heat::Heats;
 use crate::home::HomeParts;
 use crate::metrics::ChatMetrics;
 
@@ -59,7 +60,11 @@ impl Stage {
             let counted = PresenceMetrics::register(&Metrics::new());
             let (presence, _) = madang_presence::local(PresenceConfig::default(), clock.clone(), counted);
             let homes = Homes::new(HomeParts {
-                heats: Arc::new(Heats::new(HeatConfig::default(), ChatMetrics::register(&Metrics::new()))),
+                heats: Arc::new(Heats::new(
+                    HeatConfig::default(),
+                    true,
+                    ChatMetrics::register(&Metrics::new()),
+                )),
                 logs: Arc::clone(&model) as _,
                 store: Arc::clone(&model) as _,
                 inbox: Arc::clone(&inbox) as _,

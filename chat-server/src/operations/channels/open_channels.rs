@@ -86,6 +86,10 @@ impl Operations {
     /// # Errors
     /// `full`; `forbidden` for a group or direct channel of the caller, `not_found` for those of others.
     pub async fn join(&self, caller: Caller, channel_id: ChannelId) -> Result<ChannelView> {
+        // Before anything is read: a crowd at the door must cost as little as possible.
+        if let Some(hot) = self.heats.hot(channel_id) {
+            hot.take_join(self.clock.elapsed()).inspect_err(|_| _ = self.metrics.joins_refused.inc())?;
+        }
         let channel = self.channel(channel_id).await?;
         if channel.card.kind != ChannelKind::Open {
             self.overview_of(caller.user_id, channel_id).await?;

@@ -10,6 +10,7 @@ use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::rest::{HistoryPage, HistoryQuery};
 use madang_proto::{ChannelKind, Entry, ErrorBody, limits};
 
+use super::shared_reads::Order;
 use crate::operations::channels::members::no_longer;
 use crate::operations::costs::Cost;
 use crate::operations::people::names::named_in;
@@ -143,8 +144,7 @@ impl Operations {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> Result<Vec<Row>> {
-        self.heats.read(reader.channel);
-        let mut rows = self.logs.rows_back(LogId::Channel(reader.channel), range, max_bytes).await?;
+        let mut rows = self.read_rows(reader.channel, range, max_bytes, Order::Falling).await?;
         // The nearest row first, so that the farthest ones are left out.
         self.carry_for(reader, &mut rows, max_bytes).await?;
         rows.reverse();
@@ -158,8 +158,7 @@ impl Operations {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> Result<Vec<Row>> {
-        self.heats.read(reader.channel);
-        let mut rows = self.logs.rows(LogId::Channel(reader.channel), range, max_bytes).await?;
+        let mut rows = self.read_rows(reader.channel, range, max_bytes, Order::Rising).await?;
         self.carry_for(reader, &mut rows, max_bytes).await?;
         Ok(rows)
     }

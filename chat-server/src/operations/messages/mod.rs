@@ -9,4 +9,5 @@ pub(super) mod message_changes;
 pub(super) mod read_markers;
 pub(super) mod received;
 pub(super) mod send;
+pub(super) mod shared_reads;
 pub(super) mod texts;

@@ -3,44 +3,9 @@
 use std::collections::BTreeMap;
 
 use madang_ids::ChannelId;
-use serde::{Deserialize, Serialize};
+pub use madang_proto::HeatLevel as Level;
 
 use super::{Bars, Cause, Costs, Work};
-
-/// How hot a channel is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// As almost every channel.
-    #[default]
-    Normal,
-    /// It is felt on its node.
-    Warm,
-    /// It would be felt by others.
-    Hot,
-    /// It would take its node for itself.
-    Blazing,
-}
-
-impl Level {
-    /// All of them, the coolest first.
-    pub const ALL: [Self; 4] = [Self::Normal, Self::Warm, Self::Hot, Self::Blazing];
-
-    /// The word in configuration, frames and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::Warm => "warm",
-            Self::Hot => "hot",
-            Self::Blazing => "blazing",
-        }
-    }
-
-    fn cooler(self) -> Self {
-        Self::ALL[(self as usize).saturating_sub(1)]
-    }
-}
 
 /// Seconds above the next bar after which a channel is a level hotter.
 const UP_AFTER: u32 = 2;

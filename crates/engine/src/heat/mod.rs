@@ -10,10 +10,12 @@
 
 mod capacity;
 mod level;
+mod pacing;
 mod sketch;
 
 pub use capacity::{Bars, Capacity, CapacityConfig};
 pub use level::{Channels, Level, LevelChange, Thermometer};
+pub use pacing::{HeatConfig, LevelPacing, PacingConfig};
 pub use sketch::{Counted, Sketch};
 
 use serde::{Deserialize, Serialize};

@@ -218,7 +218,7 @@ impl Home {
             let key = *key;
             let allowed = self.check_speaks(key.sender, kind, now.at).and_then(|role| {
                 self.check_everyone(body, role, kind)?;
-                self.pace.check(key.sender, role, &self.details, now, &mut speaks_now)
+                self.pace.check(key.sender, role, self.slow_mode_seconds(), now, &mut speaks_now)
             });
             match allowed {
                 Err(error) => {
@@ -363,7 +363,7 @@ impl Home {
         // Before the rows are pushed: it counts with the window as it was when the append took the records.
         self.window.mark_recorded(rows.len());
         rows.iter().for_each(|row| self.window.push(row));
-        self.pace.note(rows, &self.details, now);
+        self.pace.note(rows, self.slow_mode_seconds(), now);
         self.head = rows.last().map(Head::after).or(self.head);
     }
 }

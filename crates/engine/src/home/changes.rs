@@ -163,7 +163,7 @@ impl Home {
             let error = format!("version is out of date: the message was edited and has version {present}");
             return Err(ErrorBody::field(ErrorCode::Conflict, "version", error));
         }
-        self.pace.check_edit(by, role, &self.details, sheet.now, &mut sheet.edits)?;
+        self.pace.check_edit(by, role, self.slow_mode_seconds(), sheet.now, &mut sheet.edits)?;
         let edited = Some(EditMark { at: sheet.at, version: message.version + 1 });
         let message = sheet.replace(target, Message { body, edited, ..message });
         Ok(Judged::Append(Content::Edited(change(target, by, message))))

@@ -109,6 +109,8 @@ pub struct Home {
     window: Window,
     members: MemberCache,
     pace: Pace,
+    /// The slow mode of a hot channel; zero if it is not hot.
+    hot_slow_mode_seconds: u32,
     queue: Queue,
     reactions: Reactions,
     gate: Gate,
@@ -158,6 +160,7 @@ impl Home {
             window: Window::default(),
             members: MemberCache::default(),
             pace: Pace::default(),
+            hot_slow_mode_seconds: 0,
             queue: Queue::default(),
             reactions: Reactions::default(),
             gate: Gate::default(),
@@ -192,6 +195,16 @@ impl Home {
             Ok(()) => self.queue.push_back(waiting),
             Err(error) => self.refuse([waiting], &error, now),
         }
+    }
+
+    /// Slows members down, because the channel is hot: at least these seconds are between two messages of one. Zero: the channel's own
+    /// slow mode alone holds.
+    pub const fn slow_down(&mut self, seconds: u32) {
+        self.hot_slow_mode_seconds = seconds;
+    }
+
+    fn slow_mode_seconds(&self) -> u32 {
+        self.details.slow_mode_seconds.max(self.hot_slow_mode_seconds)
     }
 
     /// Drops what is cached of members, blocks and rules for writing; the next command looks them up again.

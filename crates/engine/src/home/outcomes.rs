@@ -19,7 +19,7 @@ impl Home {
                 self.window.load(&tail);
                 self.head = Some(tail.head);
                 self.details = details;
-                self.pace.note(&tail.rows, &self.details, now);
+                self.pace.note(&tail.rows, self.slow_mode_seconds(), now);
                 let is_ahead = self.is_ahead(&found);
                 self.members.reload(seats, found, is_ahead, now);
                 let (half_way, unsettled): (Vec<_>, Vec<_>) =

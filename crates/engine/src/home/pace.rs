@@ -1,4 +1,4 @@
-//! Slow mode: when each member spoke last and when each edited last, by the steady clock. It is rebuilt from the last rows
+//! Slow mode, the channel's own or that of a hot channel: when each member spoke last and when each edited last, by the steady clock. It is rebuilt from the last rows
 //! of the log, so after a restart a member whose last message lies further back may send once before the interval is over.
 //!
 //! Edits have an interval of their own: a member may mend a message right after it was sent, but a message that is edited
@@ -10,7 +10,7 @@ use std::time::Duration;
 use madang_ids::UserId;
 use madang_proto::{Content, ErrorBody, Role};
 
-use crate::log::{Details, Row};
+use crate::log::Row;
 use crate::now::Now;
 
 /// Expired entries are pruned once there are more than this and than twice what the last pruning left.
@@ -35,12 +35,12 @@ impl Pace {
         &self,
         user: UserId,
         role: Role,
-        details: &Details,
+        interval_seconds: u32,
         now: Now,
         speaks_now: &mut HashSet<UserId>,
     ) -> Result<(), ErrorBody> {
-        let left_ms = wait_ms(&self.spoke, user, role, details, now);
-        check(left_ms, user, details, speaks_now, "message")
+        let left_ms = wait_ms(&self.spoke, user, role, interval_seconds, now);
+        check(left_ms, user, interval_seconds, speaks_now, "message")
     }
 
     /// Whether a member may edit a message now; at most once in a batch.
@@ -48,17 +48,17 @@ impl Pace {
         &self,
         user: UserId,
         role: Role,
-        details: &Details,
+        interval_seconds: u32,
         now: Now,
         edits_now: &mut HashSet<UserId>,
     ) -> Result<(), ErrorBody> {
-        let left_ms = wait_ms(&self.edited, user, role, details, now);
-        check(left_ms, user, details, edits_now, "edit")
+        let left_ms = wait_ms(&self.edited, user, role, interval_seconds, now);
+        check(left_ms, user, interval_seconds, edits_now, "edit")
     }
 
     /// Rows were appended, or found at the end of the log.
-    pub(super) fn note(&mut self, rows: &[Row], details: &Details, now: Now) {
-        if details.slow_mode_seconds == 0 {
+    pub(super) fn note(&mut self, rows: &[Row], interval_seconds: u32, now: Now) {
+        if interval_seconds == 0 {
             *self = Self::default();
             return;
         }
@@ -70,12 +70,12 @@ impl Pace {
                 put(&mut self.edited, change.by, row, now);
             }
         }
-        self.prune(details, now);
+        self.prune(interval_seconds, now);
     }
 
-    fn prune(&mut self, details: &Details, now: Now) {
+    fn prune(&mut self, interval_seconds: u32, now: Now) {
         if self.spoke.len() + self.edited.len() > SPEAKERS.max(2 * self.remained) {
-            let begin = steady_ms(now) - i64::from(details.slow_mode_seconds) * 1_000;
+            let begin = steady_ms(now) - i64::from(interval_seconds) * 1_000;
             self.spoke.retain(|_, at| *at > begin);
             self.edited.retain(|_, at| *at > begin);
             self.remained = self.spoke.len() + self.edited.len();
@@ -84,8 +84,8 @@ impl Pace {
 }
 
 /// How long a member waits; `None` where slow mode does not hold the member.
-fn wait_ms(last: &Last, user: UserId, role: Role, details: &Details, now: Now) -> Option<i64> {
-    let interval_ms = i64::from(details.slow_mode_seconds) * 1_000;
+fn wait_ms(last: &Last, user: UserId, role: Role, interval_seconds: u32, now: Now) -> Option<i64> {
+    let interval_ms = i64::from(interval_seconds) * 1_000;
     let passed_ms = last.get(&user).map_or(interval_ms, |at| steady_ms(now) - at);
     (interval_ms > 0 && !role.is_admin()).then(|| interval_ms - passed_ms)
 }
@@ -93,18 +93,17 @@ fn wait_ms(last: &Last, user: UserId, role: Role, details: &Details, now: Now) -
 fn check(
     left_ms: Option<i64>,
     user: UserId,
-    details: &Details,
+    interval_seconds: u32,
     acts_now: &mut HashSet<UserId>,
     what: &str,
 ) -> Result<(), ErrorBody> {
     let Some(left_ms) = left_ms else { return Ok(()) };
-    let interval = details.slow_mode_seconds;
     let left_ms = match left_ms {
         left if left > 0 => left.unsigned_abs(),
         _ if acts_now.insert(user) => return Ok(()),
-        _ => u64::from(interval) * 1_000,
+        _ => u64::from(interval_seconds) * 1_000,
     };
-    Err(ErrorBody::limited(format!("slow mode: one {what} in {interval} s"), left_ms))
+    Err(ErrorBody::limited(format!("slow mode: one {what} in {interval_seconds} s"), left_ms))
 }
 
 /// The log's time may be ahead of a clock that was set back: such a row counts as appended just now.

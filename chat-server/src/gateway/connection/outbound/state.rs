@@ -72,6 +72,12 @@ impl State {
         self.account.set(self.held_bytes());
     }
 
+    /// Whether what was delivered before still waits: the kernel takes nothing, or too much has come. A frame that was enqueued a
+    /// moment ago does not make a connection slow.
+    pub(super) const fn is_slow(&self, limit_bytes: usize) -> bool {
+        self.blocked.is_some() || self.queue.bytes() > limit_bytes / 4
+    }
+
     /// Whether `size` more bytes may wait. A small queue has room even if the user, the address or the node has not.
     pub(super) fn has_room(&self, size: usize, limit_bytes: usize) -> bool {
         let bytes = self.queue.bytes() + size;

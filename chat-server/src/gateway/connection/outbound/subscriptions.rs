@@ -6,7 +6,7 @@ use std::sync::Arc;
 use madang_engine::log::Row;
 use madang_engine::subscriptions::{At, Live, Started, Stretch, Subscriptions};
 use madang_ids::{ChannelId, LogId, Seq};
-use madang_proto::{ChannelHead, Mode, ServerFrame};
+use madang_proto::{ChannelHead, Mode, Pacing, ServerFrame};
 
 use super::state::State;
 use super::{Frames, Outbound};
@@ -21,15 +21,32 @@ pub(crate) struct OpenFrames<'a> {
     size: usize,
     /// The last rows alone, for subscriptions that began within them. Those of one place usually follow each other.
     tail: RefCell<Option<(Seq, Frames)>>,
+    /// For connections that are [slow](State::is_slow).
+    digest: Option<Digest>,
+}
+
+/// The last rows of a delivery; a gap covers those before them.
+#[derive(Debug)]
+struct Digest {
+    stretch: Stretch,
+    frames: Frames,
+    size: usize,
 }
 
 impl<'a> OpenFrames<'a> {
     /// `None` if there are no rows.
     pub(crate) fn new(channel: ChannelId, rows: &'a [Row]) -> Option<Self> {
-        let stretch = Stretch::of(channel, rows)?;
-        let frames = Frames::from(encode::batches(LogId::Channel(channel), rows));
-        let size = frames.iter().map(Frame::len).sum();
-        Some(Self { stretch, rows, frames, size, tail: RefCell::new(None) })
+        let Digest { stretch, frames, size } = Digest::new(channel, rows)?;
+        Some(Self { stretch, rows, frames, size, tail: RefCell::new(None), digest: None })
+    }
+
+    /// Connections that are [slow](State::is_slow) get the last `count` rows only, with a gap before them.
+    pub(crate) fn with_digest(mut self, count: usize) -> Self {
+        let left_out = self.rows.len().saturating_sub(count);
+        if left_out > 0 {
+            self.digest = Digest::new(self.stretch.channel, &self.rows[left_out..]);
+        }
+        self
     }
 
     /// The bytes of all of it.
@@ -48,6 +65,16 @@ impl<'a> OpenFrames<'a> {
                 Frames::clone(&tail.insert((place, frames.into())).1)
             }
         }
+    }
+}
+
+impl Digest {
+    /// All of these rows. `None` if there are none.
+    fn new(channel: ChannelId, rows: &[Row]) -> Option<Self> {
+        let stretch = Stretch::of(channel, rows)?;
+        let frames = Frames::from(encode::batches(LogId::Channel(channel), rows));
+        let size = frames.iter().map(Frame::len).sum();
+        Some(Self { stretch, frames, size })
     }
 }
 
@@ -143,14 +170,19 @@ impl Outbound {
         if !state.life.takes_deliveries() {
             return Live::Drop;
         }
-        let has_room = state.has_room(open.size, limit_bytes);
+        let digest = open.digest.as_ref().filter(|_| state.is_slow(limit_bytes));
+        let (stretch, frames, size) = match digest {
+            Some(digest) => (&digest.stretch, &digest.frames, digest.size),
+            None => (&open.stretch, &open.frames, open.size),
+        };
+        let has_room = state.has_room(size, limit_bytes);
         let Some(subscriptions) = &mut state.subscriptions else { return Live::Drop };
-        let live = subscriptions.handle_rows(&open.stretch, has_room);
+        let live = subscriptions.handle_rows(stretch, has_room);
         if let Live::DeliverBehind(gap) = live {
             state.push(heads_frame(vec![gap]));
         }
         match live {
-            Live::Deliver | Live::DeliverBehind(_) => state.enqueue(&open.frames),
+            Live::Deliver | Live::DeliverBehind(_) => state.enqueue(frames),
             Live::DeliverAfter(place) => state.enqueue(&open.after(place)),
             Live::Drop | Live::FellBehind | Live::Moved => return live,
         }
@@ -169,18 +201,41 @@ impl Outbound {
         live
     }
 
-    /// Enqueues the heads of passive subscriptions that have moved. `false` if there is no room for them now.
-    pub(crate) fn send_moved_heads(self: &Arc<Self>, frames: &mut HeadsFrames, limit_bytes: usize) -> bool {
+    /// Enqueues the heads of passive subscriptions that have moved and are due. `false` if heads remain: they are not due yet, or
+    /// there is no room for them now.
+    pub(crate) fn send_moved_heads(
+        self: &Arc<Self>,
+        frames: &mut HeadsFrames,
+        is_due: impl Fn(ChannelId) -> bool,
+        limit_bytes: usize,
+    ) -> bool {
         let mut state = self.state.lock();
         if state.queue.bytes() > limit_bytes {
             return false;
         }
-        let moved = state.subscriptions.as_mut().and_then(|it| it.take_moved());
+        let Some(subscriptions) = &mut state.subscriptions else { return true };
+        let moved = subscriptions.take_moved(is_due);
+        let is_done = !subscriptions.has_moved();
         if let Some(heads) = moved {
             state.push(frames.get(heads));
             self.make_due(&mut state);
         }
-        true
+        is_done
+    }
+
+    /// Notifies the client how a channel is paced from now on, unless it knows.
+    pub(crate) fn notify_pacing(
+        self: &Arc<Self>,
+        frames: &mut HeadsFrames,
+        channel: ChannelId,
+        pacing: Pacing,
+    ) {
+        let mut state = self.state.lock();
+        let head = state.subscriptions.as_mut().and_then(|it| it.notice(channel, pacing));
+        if let Some(head) = head {
+            state.push(frames.get(vec![head]));
+            self.make_due(&mut state);
+        }
     }
 }
 
@@ -214,6 +269,7 @@ mod tests {
             seq: Seq::new(place),
             ordinal: Ordinal::ZERO,
             gap: true,
+            pacing: None,
         }])
     }
 
@@ -249,6 +305,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_slow_connection_gets_the_end_of_a_delivery_with_a_gap_and_a_fast_one_all_of_it() {
+        let rows: &[Row] = (1..=9).map(row).collect::<Vec<_>>().leak();
+        let open = |digest| OpenFrames::new(TEA, rows).unwrap().with_digest(digest);
+        let mut fast = Pair::live().await;
+        subscribe(&fast, Mode::Active);
+        assert_eq!(fast.outbound.deliver_open(&open(2), 100_000), Live::Deliver);
+        fast.written(&[&open(9).frames[0]]).await;
+        let mut slow = Pair::live().await;
+        subscribe(&slow, Mode::Active);
+        let waiting = "x".repeat(20_000);
+        assert!(!slow.outbound.deliver(&frames(&waiting), place(4, 5), true, 64_000));
+        let ends = OpenFrames::new(TEA, &rows[7..]).unwrap();
+        assert!(matches!(slow.outbound.deliver_open(&open(2), 64_000), Live::DeliverBehind(_)));
+        let cursor = super::super::tests::said(5);
+        slow.written(&[&frame(&waiting), &gap(7), &ends.frames[0], &cursor]).await;
+    }
+
+    #[tokio::test]
     async fn a_loss_becomes_a_gap_although_nothing_waits() {
         let mut pair = Pair::live().await;
         subscribe(&pair, Mode::Active);
@@ -267,10 +341,16 @@ mod tests {
         assert_eq!(pair.outbound.deliver_open(&rows(2), LIMIT), Live::Drop);
         pair.written(&[]).await;
         let mut heads = HeadsFrames::default();
-        assert!(pair.outbound.send_moved_heads(&mut heads, LIMIT));
-        let head = ChannelHead { channel_id: TEA, seq: Seq::new(2), ordinal: Ordinal::ZERO, gap: false };
+        assert!(pair.outbound.send_moved_heads(&mut heads, |_| true, LIMIT));
+        let head = ChannelHead {
+            channel_id: TEA,
+            seq: Seq::new(2),
+            ordinal: Ordinal::ZERO,
+            gap: false,
+            pacing: None,
+        };
         pair.written(&[&heads_frame(vec![head])]).await;
-        assert!(pair.outbound.send_moved_heads(&mut heads, LIMIT));
+        assert!(pair.outbound.send_moved_heads(&mut heads, |_| true, LIMIT));
         pair.written(&[]).await;
     }
 }

@@ -198,6 +198,30 @@ fn slow_mode_lets_a_member_speak_once() {
 }
 
 #[test]
+fn a_hot_channel_slows_members_down_and_the_longer_interval_holds() {
+    let mut stage = stage();
+    let texts = |stage: &mut Stage, key| {
+        let (carl, owner) =
+            (stage.ask(0, send(None, CARL, key, "a")), stage.ask(0, send(None, ANNA, key, "b")));
+        stage.run();
+        [text(stage, carl), text(stage, owner)].map(|text| text.starts_with("sent"))
+    };
+    stage.drivers[0].home.slow_down(5);
+    assert_eq!(texts(&mut stage, 1), [true, true]);
+    assert_eq!(texts(&mut stage, 2), [false, true]);
+    stage.now = stage.now.plus(Duration::from_millis(5_100));
+    assert_eq!(texts(&mut stage, 3), [true, true]);
+    stage.ask(0, detail(ANNA, DetailChange::SlowMode(10)));
+    stage.run();
+    stage.now = stage.now.plus(Duration::from_millis(5_100));
+    assert_eq!(texts(&mut stage, 4), [false, true], "the channel's own interval is longer");
+    stage.drivers[0].home.slow_down(0);
+    stage.ask(0, detail(ANNA, DetailChange::SlowMode(0)));
+    stage.run();
+    assert_eq!(texts(&mut stage, 5), [true, true]);
+}
+
+#[test]
 fn what_a_failed_look_for_old_sends_refuses_comes_again_in_order() {
     let mut stage = stage();
     stage.ask(0, detail(ANNA, DetailChange::SlowMode(10)));
