@@ -12,10 +12,10 @@ mod close;
 mod consent;
 mod entry;
 mod error;
+mod heat;
 pub mod json;
 pub mod limits;
 mod own_log;
-mod pacing;
 mod presence;
 mod reactions;
 pub mod rest;
@@ -32,9 +32,9 @@ pub use close::CloseReason;
 pub use consent::{AccountSettings, Audience, InvitationCard};
 pub use entry::{Body, Change, ChangeOf, Content, DeletionMark, EditMark, Entry, Message, Unreadable};
 pub use error::{ErrorBody, ErrorCode};
+pub use heat::{CapacityConfig, Costs, HeatConfig, HeatLevel, LevelPacing, Pacing, PacingConfig};
 pub use json::Data;
 pub use own_log::{JoinedState, UnreadMentions};
-pub use pacing::{HeatLevel, Pacing};
 pub use presence::{
     Availability, ContactCard, ContactState, PresenceCounts, PresenceList, PresenceQuery, SetPresence,
     UserPresence,

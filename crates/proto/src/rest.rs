@@ -3,6 +3,7 @@
 mod accounts;
 mod connect;
 mod export;
+mod operator;
 mod push;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,12 @@ pub use accounts::{
 };
 pub use connect::{AssignedNode, Assignment, Connect, Waiting};
 pub use export::{ChannelMessage, ExportEnd, ExportLine, ExportedChannel, ExportedReaction, Stay};
+pub use operator::{
+    ActCard, ActKind, ActQuery, Board, BoardNode, ConfigChange, EndOverride, Forecast, GuaranteeRow,
+    HeatCause, HeatChangeRow, HeatPoint, HotDetail, HotRow, OperatorConfig, OperatorScope, OperatorSignIn,
+    OperatorToken, OverrideAnswer, OverrideCard, OverrideSettings, OverrideWish, Quantiles, RuntimeConfig,
+    SenderRow, Spared, WorkRow,
+};
 pub use push::{
     AlertData, AlertHistory, AlertKind, AlertQuery, DeadLetterCard, NewAlertSettings, PushInfo,
     PushRegistered, PushRegistration, PushSubscription, PushTest,

@@ -9,7 +9,7 @@ use crate::cards::UserCard;
 use crate::client_frame::RequestId;
 use crate::entry::Entry;
 use crate::error::ErrorBody;
-use crate::pacing::Pacing;
+use crate::heat::Pacing;
 use crate::presence::PresenceList;
 use crate::rest::HistoryPage;
 

@@ -2,35 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Level;
-
-/// The settings of the adaptive bar.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CapacityConfig {
-    /// The share of a node's capacity from which on a channel is warm, hot and blazing.
-    pub shares: [f64; 3],
-    /// The bars are never below these costs a second: a small machine that is idle has no hot channels.
-    pub floor: [f64; 3],
-    /// And never above these.
-    pub cap: [f64; 3],
-    /// A node is at its capacity when work waits for this many milliseconds.
-    pub lag_ms: f64,
-    /// The capacity that a node is assumed to have before it has been at it, in costs a second.
-    pub assumed: f64,
-}
-
-impl Default for CapacityConfig {
-    fn default() -> Self {
-        Self {
-            shares: [0.02, 0.08, 0.25],
-            floor: [200.0, 800.0, 2_500.0],
-            cap: [4_000.0, 16_000.0, 50_000.0],
-            lag_ms: 20.0,
-            assumed: 25_000.0,
-        }
-    }
-}
+use super::{CapacityConfig, Level};
 
 /// The costs a second from which on a channel is warm, hot and blazing. Rising.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

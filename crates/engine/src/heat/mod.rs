@@ -10,37 +10,14 @@
 
 mod capacity;
 mod level;
-mod pacing;
 mod sketch;
 
-pub use capacity::{Bars, Capacity, CapacityConfig};
+pub use capacity::{Bars, Capacity};
 pub use level::{Channels, Level, LevelChange, Thermometer};
-pub use pacing::{HeatConfig, LevelPacing, PacingConfig};
+pub use madang_proto::{CapacityConfig, Costs, HeatConfig, LevelPacing, PacingConfig};
 pub use sketch::{Counted, Sketch};
 
 use serde::{Deserialize, Serialize};
-
-/// What things cost, in units of one entry that is appended.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Costs {
-    /// An entry that is appended.
-    pub entry: f64,
-    /// A KiB that is sent to one receiver.
-    pub kib: f64,
-    /// An entry to one receiver, whatever its size.
-    pub delivery: f64,
-    /// A read of history from the store.
-    pub read: f64,
-    /// A user who joins or leaves.
-    pub join: f64,
-}
-
-impl Default for Costs {
-    fn default() -> Self {
-        Self { entry: 1.0, kib: 0.05, delivery: 0.02, read: 4.0, join: 8.0 }
-    }
-}
 
 /// What happened in a channel within one second on one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

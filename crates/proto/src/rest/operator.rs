@@ -1,0 +1,431 @@
+//! Bodies of the calls of operators: hot channels, the state of the nodes, configuration at run time, and what operators did.
+
+use madang_ids::{ChannelId, Millis, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::cards::ChannelKind;
+use crate::heat::{HeatConfig, HeatLevel, Pacing};
+
+/// What an operator may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OperatorScope {
+    /// See everything that operators see.
+    View,
+    /// Change configuration and overrides as well.
+    Act,
+}
+
+/// `POST /v1/operator/token`: exchanges the secret of an operator for a token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OperatorSignIn {
+    /// The operator's name.
+    pub name: String,
+    /// The secret that `madang operator add` has printed.
+    pub secret: String,
+}
+
+/// The answer to `POST /v1/operator/token`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OperatorToken {
+    /// For `Authorization: Bearer`.
+    pub token: String,
+    /// What it is good for.
+    pub scope: OperatorScope,
+    /// The end of its validity, 15 minutes from now.
+    pub ends_at: Millis,
+}
+
+/// `GET /v1/operator/board`, and each frame of `GET /v1/operator/live`: the present state, as the answering node knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Board {
+    /// The time of this state, by the clock of the answering node.
+    pub at: Millis,
+    /// The name of the answering node.
+    pub node: String,
+    /// The version of the configuration that the answering node has applied.
+    pub config_version: u64,
+    /// All nodes of which it knows, by name.
+    pub nodes: Vec<BoardNode>,
+    /// Channels that are hot, were hot within a minute, or have an override; the costliest first, at most 50.
+    pub channels: Vec<HotRow>,
+    /// The guarantees that this node watches.
+    pub guarantees: Vec<GuaranteeRow>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BoardNode {
+    /// Its name.
+    pub name: String,
+    /// The version of the program.
+    pub version: String,
+    /// The time of what it reported, by its own clock.
+    pub at: Millis,
+    /// Whether it is ready for clients.
+    pub is_ready: bool,
+    /// The version of the configuration that it has applied.
+    pub config_version: u64,
+    /// Open sockets.
+    pub connections: u64,
+    /// Messages that were acknowledged in the last second.
+    pub sends: u64,
+    /// Entries that were delivered to connections in the last second.
+    pub deliveries: u64,
+    /// The cost of everything in the last second.
+    pub cost: f64,
+    /// The cost a second that it can do, as it has learnt.
+    pub capacity: f64,
+    /// The costs from which on a channel is warm, hot and blazing.
+    pub bars: [f64; 3],
+    /// Milliseconds for which its timers were late on average in the last second.
+    pub lag_ms: f64,
+    /// Bytes under way: requests, and frames that wait for peers.
+    pub bytes_under_way: u64,
+    /// Milliseconds from an append to its delivery, of direct channels and groups, within the last ten seconds: half of the
+    /// deliveries were faster, and 99 in 100.
+    pub bystanders_ms: Quantiles,
+    /// How much is shed, 0 (nothing) to 7 (messages).
+    pub shed_level: u8,
+}
+
+/// Quantiles of a time in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Quantiles {
+    /// The median.
+    pub p50: f64,
+    /// The 99th percentile.
+    pub p99: f64,
+}
+
+/// What makes a channel hot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum HeatCause {
+    /// Many messages.
+    Entries,
+    /// Many receivers, or long messages to them.
+    Delivery,
+    /// Many users who join and leave.
+    Joins,
+    /// Many reads of history.
+    History,
+}
+
+/// A channel on the board.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HotRow {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// Its kind, if the answering node knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ChannelKind>,
+    /// The name of an open channel. Names of others are not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How hot it is.
+    pub level: HeatLevel,
+    /// Since when it has this level.
+    pub since: Millis,
+    /// What costs most.
+    pub cause: HeatCause,
+    /// Its cost in the last second.
+    pub cost: f64,
+    /// What happened in the last second.
+    pub work: WorkRow,
+    /// Subscribed connections of an open channel.
+    pub subscribers: u64,
+    /// How it is paced.
+    pub pacing: Pacing,
+    /// Milliseconds from an append to its delivery, within the last ten seconds.
+    pub freshness_ms: Quantiles,
+    /// What pacing has spared since the channel is hot.
+    pub spared: Spared,
+    /// The costs of the last five minutes, one for each ten seconds, the oldest first.
+    pub spark: Vec<u64>,
+    /// What an operator has set.
+    #[serde(rename = "override", default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<OverrideCard>,
+}
+
+/// What happened in a channel within a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WorkRow {
+    /// Entries that were appended.
+    pub entries: u64,
+    /// Entries to receivers.
+    pub deliveries: u64,
+    /// Bytes to receivers.
+    pub bytes: u64,
+    /// Users who joined or left.
+    pub joins: u64,
+    /// Reads of history.
+    pub reads: u64,
+}
+
+/// What pacing has spared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Spared {
+    /// Typing and receipts that were dropped.
+    pub events: u64,
+    /// Frames that were not sent, because their entries left together with others.
+    pub frames: u64,
+    /// Entries that slow readers did not get, each with a gap.
+    pub left_out: u64,
+    /// Joins that were refused for now.
+    pub joins: u64,
+    /// Reads of history that were answered with what another one had read.
+    pub reads: u64,
+    /// Messages that the slow mode of the level has refused.
+    pub sends: u64,
+}
+
+/// A guarantee of the server, and whether it held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct GuaranteeRow {
+    /// Its number, such as `G1`.
+    pub id: String,
+    /// How often something happened that may break it, since the start of the process; 0 if nothing did.
+    pub breaches: u64,
+    /// When that happened last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Millis>,
+}
+
+/// `GET /v1/operator/channels/{channel_id}`: one channel in detail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HotDetail {
+    /// The channel as on the board.
+    pub row: HotRow,
+    /// The last hour, one point for each ten seconds, the oldest first.
+    pub hour: Vec<HeatPoint>,
+    /// The last 20 changes of the level, the newest first.
+    pub changes: Vec<HeatChangeRow>,
+    /// The users who sent most within the last minute, at most 10.
+    pub senders: Vec<SenderRow>,
+}
+
+/// Ten seconds of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HeatPoint {
+    /// The end of the ten seconds.
+    pub at: Millis,
+    /// The mean cost a second.
+    pub cost: f64,
+    /// The bar of the next hotter level at that time; of blazing, its own bar.
+    pub bar: f64,
+    /// The level at that time.
+    pub level: HeatLevel,
+}
+
+/// A change of a level.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HeatChangeRow {
+    /// The time.
+    pub at: Millis,
+    /// The level before.
+    pub from: HeatLevel,
+    /// The level after.
+    pub to: HeatLevel,
+    /// The cost of that second.
+    pub cost: f64,
+    /// What cost most.
+    pub cause: HeatCause,
+    /// Whether an override did it.
+    pub by_override: bool,
+}
+
+/// A sender of a hot channel.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SenderRow {
+    /// The user.
+    pub user_id: UserId,
+    /// The user's share of the messages, 0 to 1.
+    pub share: f64,
+}
+
+/// What an operator sets for one channel. At least one of `level`, `batch_ms`, `slow_mode_seconds` and `joins_per_second` is given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OverrideSettings {
+    /// Holds the channel at this level; `normal` exempts it from pacing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<HeatLevel>,
+    /// Instead of what the level says; 0 to 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_ms: Option<u16>,
+    /// Instead of what the level says; 0 to 21,600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_mode_seconds: Option<u16>,
+    /// Instead of what the level says, on each node; 0 closes joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joins_per_second: Option<u32>,
+}
+
+/// `PUT /v1/operator/channels/{channel_id}/override`: sets an override, which replaces an earlier one of the channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OverrideWish {
+    /// What is set.
+    #[serde(flatten)]
+    pub settings: OverrideSettings,
+    /// The minutes until it ends by itself, 1 to 1,440.
+    pub minutes: u32,
+    /// Why, 10 to 500 characters. For people.
+    pub why: String,
+    /// Only answer what would follow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// An override.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OverrideCard {
+    /// What is set.
+    #[serde(flatten)]
+    pub settings: OverrideSettings,
+    /// The operator who set it.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// When it was set.
+    pub since: Millis,
+    /// When it ends by itself.
+    pub ends_at: Millis,
+}
+
+/// The answer to `PUT /v1/operator/channels/{channel_id}/override`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OverrideAnswer {
+    /// What would have followed within the last five minutes.
+    pub forecast: Forecast,
+    /// The override, unless this was a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<OverrideCard>,
+    /// The version of the configuration: with the override, or the present one.
+    pub config_version: u64,
+}
+
+/// What an override would have done to the traffic of the last minutes, as the answering node saw it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Forecast {
+    /// Seconds of traffic that it is made of; at most 300.
+    pub seconds: u32,
+    /// Deliveries that would have waited, a minute.
+    pub delayed: f64,
+    /// For how long on average, in milliseconds.
+    pub delay_ms: f64,
+    /// Frames to receivers, a minute, at present and with the override.
+    pub frames: [f64; 2],
+    /// Joins, a minute, that would have been refused for now.
+    pub joins_refused: f64,
+}
+
+/// `GET /v1/operator/config`: the configuration that may change while the server runs. The `ETag` is its version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OperatorConfig {
+    /// Rises by one with each change. 0: nothing was ever changed.
+    pub version: u64,
+    /// When it was changed last.
+    pub at: Millis,
+    /// The configuration.
+    pub config: RuntimeConfig,
+}
+
+/// What may change while the server runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// Hot channels.
+    pub heat: HeatConfig,
+}
+
+/// `PUT /v1/operator/config`, with the version that it replaces in `If-Match`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ConfigChange {
+    /// The whole configuration.
+    pub config: RuntimeConfig,
+    /// Why, 10 to 500 characters. For people.
+    pub why: String,
+}
+
+/// `GET /v1/operator/acts`: which acts.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ActQuery {
+    /// Acts before this one; absent: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// How many, 1 to 100; default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// `DELETE /v1/operator/channels/{channel_id}/override`: why an override is ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct EndOverride {
+    /// Why, 10 to 500 characters. For people.
+    pub why: String,
+}
+
+/// What an operator did. Acts are written before they take effect, and never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ActCard {
+    /// Its place: 1, 2, 3 …
+    pub seq: u64,
+    /// The time.
+    pub at: Millis,
+    /// The operator; `local` for a command beside the server.
+    pub by: String,
+    /// The address of the operator's client; empty for a command beside the server.
+    pub from: String,
+    /// What was done.
+    pub what: ActKind,
+    /// The channel that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_id: Option<ChannelId>,
+    /// What changed, in words.
+    pub change: String,
+    /// Why.
+    pub why: String,
+}
+
+/// The kinds of acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ActKind {
+    /// The configuration was changed.
+    ConfigChanged,
+    /// An override was set.
+    OverrideSet,
+    /// An override was ended before its time.
+    OverrideEnded,
+    /// An operator was added, or got a new secret.
+    OperatorAdded,
+    /// An operator was removed.
+    OperatorRemoved,
+}
