@@ -8,7 +8,6 @@ use anyhow::Context;
 use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret, load_secret};
 use madang_bus::local::LocalInbox;
 use madang_bus::{Bus, Inbox, Peers};
-use madang_engine::heat::HeatConfig;
 use madang_ids::{Millis, NodeRun, Snowflakes};
 use madang_presence::{FleetParts, PresenceMetrics, PresenceRole, RoleParts, RoleTasks};
 use madang_push::{
@@ -25,13 +24,14 @@ use crate::consent::Consent;
 use crate::fleet::{FleetNode, Number};
 use crate::gateway::delivery::{envelopes, open_channels, pacing};
 use crate::gateway::{Gateway, drain, revoked, sweep};
-use crate::heat::Heats;
+use crate::heat::{HeatSettings, Heats};
 use crate::home::{HomeNodes, HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
     Callers, Deletions, DueInvitations, Exports, Guesses, Known, Operations, ReceivedMarks, RequestTimes,
     Revocations, SharedReads, Turns, Writers,
 };
+use crate::operators::{Operators, Watched};
 use crate::private;
 use crate::rest::Api;
 use crate::tls::Tls;
@@ -306,7 +306,10 @@ impl Node {
         let logs: Arc<dyn LogStore> = Arc::new(crate::plant::FaultyLogs(logs));
         #[cfg(feature = "plant")]
         let inbox: Arc<dyn Inbox> = Arc::new(crate::plant::LateInbox(inbox));
-        let heats = Arc::new(Heats::new(HeatConfig::default(), config.heat.enabled, chat.clone()));
+        let heats =
+            Arc::new(Heats::new(HeatSettings::default(), config.heat.enabled, clock.clone(), chat.clone()));
+        let operators =
+            Arc::new(Operators::new(Arc::clone(&store), clock.clone(), Arc::clone(&heats), &secret));
         let homes = Homes::new(HomeParts {
             logs: Arc::clone(&logs),
             store: Arc::clone(&store),
@@ -352,6 +355,7 @@ impl Node {
             passwords,
             callers: Callers::new(config.limits, clock.clone(), chat.limited.clone()),
             heats: Arc::clone(&heats),
+            operators: Arc::clone(&operators),
             received: ReceivedMarks::default(),
             revocations: Revocations::default(),
             guesses: Guesses::new(config.limits.enabled, clock.clone()),
@@ -408,7 +412,10 @@ impl Node {
         background.spawn_vital(health.check("losses"), open_channels::cover_losses(Arc::clone(&gateway)));
         background.spawn_vital(health.check("pacing"), pacing::run(Arc::clone(&gateway)));
         background.spawn_vital(health.check("pacing_notices"), pacing::notify(Arc::clone(&gateway)));
-        tasks.spawn_vital(health.check("heat"), heats.run(operations.clock.clone(), tasks.drain().clone()));
+        let watched = Watched::new(Arc::clone(&gateway), Arc::clone(&health));
+        tasks.spawn("board", Arc::clone(&watched).run(tasks.drain().clone()));
+        tasks.spawn("operators", operators.run(tasks.drain().clone()));
+        tasks.spawn_vital(health.check("heat"), heats.run(tasks.drain().clone()));
         for reader in gateway.page_readers() {
             background.spawn_vital(health.check("page_reader"), reader);
         }
@@ -425,7 +432,7 @@ impl Node {
         }
         tasks.spawn_vital(health.check("upkeep"), operations.run_upkeep(tasks.drain().clone()));
         tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
-        let api = Api { gateway: Arc::clone(&gateway), health, metrics };
+        let api = Api { gateway: Arc::clone(&gateway), health, metrics, watched };
         Ok(Self {
             gateway,
             api,

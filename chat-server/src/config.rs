@@ -49,7 +49,9 @@ pub struct Config {
     /// Alerts for users who are away.
     pub push: PushConfig,
     /// Channels with much traffic.
-    pub heat: HeatSettings,
+    pub heat: HeatSection,
+    /// The calls of operators.
+    pub operator: OperatorSection,
     /// Rate limits and limits of bytes.
     pub limits: LimitConfig,
     /// Logs.
@@ -155,15 +157,29 @@ impl Default for ServerConfig {
     }
 }
 
+/// The calls of operators, and their page.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OperatorSection {
+    /// A listener of their own, such as 127.0.0.1:7400. Default: none.
+    #[serde(
+        deserialize_with = "values::optional_address",
+        serialize_with = "values::write_optional_address"
+    )]
+    pub addr: Option<SocketAddr>,
+    /// Whether they are served on `server.addr` as well if that is not an address of this machine alone; default false.
+    pub public: bool,
+}
+
 /// Channels with much traffic.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct HeatSettings {
+pub struct HeatSection {
     /// Whether hot channels are found and paced; default true. `false` shows in a load test what that is worth.
     pub enabled: bool,
 }
 
-impl Default for HeatSettings {
+impl Default for HeatSection {
     fn default() -> Self {
         Self { enabled: true }
     }

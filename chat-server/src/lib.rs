@@ -17,6 +17,7 @@ pub mod heat;
 pub mod home;
 pub mod metrics;
 pub mod operations;
+pub mod operators;
 #[cfg(feature = "plant")]
 mod plant;
 pub mod private;

@@ -131,6 +131,8 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("presence.drain_grace_ms", &[("600001", "600000")]),
     ("presence.pace_ms", &[("60001", "60000")]),
     ("heat.enabled", &[("7", "")]),
+    ("operator.addr", &[("'localhost'", ""), ("7", "")]),
+    ("operator.public", &[("7", "")]),
     ("push.placement", &[("'outside'", ""), ("7", "")]),
     ("push.addr", &[("'localhost'", ""), ("7", "")]),
     ("push.app", &[("7", "")]),

@@ -3,13 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use jsonschema::{Draft, Validator};
 use madang_proto::{CloseReason, KINDS, Request, SUBPROTOCOL_JSON};
 use madang_testkit::{Config, Rest, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
 
-const PAGE: &str = include_str!("../../docs/protocol.md");
+/// Both pages that describe calls.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    [include_str!("../../docs/protocol.md"), include_str!("../../docs/operators.md")].concat()
+});
 
 async fn served(paths: &[&str]) -> Vec<Value> {
     let (clock, _manual) = manual_clock();

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use madang_proto::rest::{AlertHistory, DeadLetterCard, DeviceCard, Page, PushTest};
+use madang_proto::rest::{ActCard, AlertHistory, DeadLetterCard, DeviceCard, OperatorScope, Page, PushTest};
 use madang_proto::{AlertNote, AlertOutcome};
 use serde::Serialize;
 
 use super::operator::{AdminAnswer, Ask, ask_folder};
 use crate::operations::{Account, InvitationCard};
+use crate::operators::OperatorCard;
 
 /// What every such command takes.
 #[derive(Debug, Args)]
@@ -55,6 +56,16 @@ impl Common {
             AdminAnswer::DeadLetters(page) => show_page(page, json)?,
             AdminAnswer::Redriven(count) if json => say!("{}", serde_json::json!({ "redriven": count })),
             AdminAnswer::Redriven(count) => eprintln!("{count} alerts are in the queue again"),
+            AdminAnswer::OperatorSecret(secret) if json => {
+                say!("{}", serde_json::json!({ "secret": secret }))
+            }
+            // Only the secret, so that a script can pass it on.
+            AdminAnswer::OperatorSecret(secret) => say!("{secret}"),
+            AdminAnswer::Operators(operators) if json => say!("{}", serde_json::to_string(operators)?),
+            AdminAnswer::Operators(operators) => operators.iter().for_each(|one| say!("{}", one.text())),
+            AdminAnswer::Config(config) => say!("{}", serde_json::to_string_pretty(config)?),
+            AdminAnswer::Difference(lines) => say!("{}", lines.replace("; ", "\n")),
+            AdminAnswer::Acts(page) => show_page(page, json)?,
             _ if json => say!("{{}}"),
             _ => eprintln!("done"),
         }
@@ -126,6 +137,24 @@ impl Shown for AlertNote {
 impl Shown for DeadLetterCard {
     fn text(&self) -> String {
         format!("{}\t{}\t{}\t{}", self.id, self.user_id, self.channel_id, self.note.text())
+    }
+}
+
+impl Shown for OperatorCard {
+    fn text(&self) -> String {
+        let scope = match self.scope {
+            OperatorScope::View => "view",
+            OperatorScope::Act => "act",
+        };
+        format!("{}\t{scope}\t{}", self.name, self.added_at.get())
+    }
+}
+
+impl Shown for ActCard {
+    fn text(&self) -> String {
+        let Self { seq, at, by, from, channel_id, change, why, .. } = self;
+        let channel = channel_id.map_or_else(String::new, |channel| channel.to_string());
+        format!("{seq}\t{}\t{by}\t{from}\t{channel}\t{change}\t{why}", at.get())
     }
 }
 

@@ -16,6 +16,7 @@ mod doctor;
 mod export;
 mod invitations;
 mod operator;
+mod operators;
 mod push;
 #[cfg(feature = "fleet")]
 mod schema;
@@ -82,6 +83,12 @@ enum Command {
     /// Create, list and revoke invitations to sign up. Works while a server is running.
     #[command(subcommand)]
     Invitations(invitations::Invitations),
+    /// Manage operators, and show hot channels. Works while a server is running.
+    #[command(subcommand)]
+    Operator(operators::Operators),
+    /// Read and change the configuration that may change while the server runs. Works while a server is running.
+    #[command(subcommand)]
+    Config(operators::RuntimeSettings),
     /// Look after push notifications of a running server: send a test, say why there was no alert, send again what was given up.
     #[command(subcommand)]
     Push(push::Push),
@@ -110,6 +117,8 @@ pub fn run() -> ExitCode {
         Command::Users(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::Invitations(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::Push(command) => (ok(command.run(config)), ExitCode::FAILURE),
+        Command::Operator(command) => (ok(command.run(config)), ExitCode::FAILURE),
+        Command::Config(command) => (ok(command.run(config)), ExitCode::FAILURE),
         #[cfg(feature = "fleet")]
         Command::Schema(command) => (command.run(config), ExitCode::from(COULD_NOT_LOOK)),
     };

@@ -97,6 +97,10 @@ async fn serve(config: Config, accept: Accepted) -> anyhow::Result<ExitCode> {
     // Bound before anything is started that would have to be stopped again if it fails. Clients that connect meanwhile wait to be
     // accepted.
     let listener = bind(addr).with_context(|| format!("cannot listen on {addr}"))?;
+    let for_operators = match config.operator.addr {
+        Some(addr) => Some(bind(addr).with_context(|| format!("cannot listen on {addr} (operator.addr)"))?),
+        None => None,
+    };
     let node = Node::start(config, drain.clone(), accept).await?;
     let addr = listener.local_addr()?;
     if let Err(error) = operator::listen(&node, &data) {
@@ -114,6 +118,12 @@ async fn serve(config: Config, accept: Accepted) -> anyhow::Result<ExitCode> {
     }
     let listening = listen::run(listener, rest::router(node.api.clone()), Arc::clone(&node.gateway));
     node.background.spawn_vital(node.api.health.check("listen"), listening);
+    if let Some(listener) = for_operators {
+        tracing::info!(addr = %listener.local_addr()?, "listening for operators");
+        let router = rest::router_for_operators(node.api.clone());
+        let listening = listen::run(listener, router, Arc::clone(&node.gateway));
+        node.background.spawn_vital(node.api.health.check("listen_operators"), listening);
+    }
     if let Some(systemd) = &systemd {
         let attend = Arc::clone(systemd).attend(Arc::clone(&node.api.health), drain.clone());
         node.background.spawn("systemd", attend);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
+use serde::Serializer;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::ProxyHeader;
@@ -58,6 +59,24 @@ impl<'de, T> Visitor<'de> for Texts<T> {
 
 pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     from.deserialize_any(Text("an address with a port, such as 127.0.0.1:8080", listen_address))
+}
+
+/// An address, or nothing for an empty text.
+pub(super) fn optional_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let parse = |text: &str| match text {
+        "" => Ok(None),
+        text => listen_address(text).map(Some),
+    };
+    from.deserialize_any(Text("an address with a port, such as 127.0.0.1:7400, or nothing", parse))
+}
+
+/// As [`optional_address`] reads it.
+#[expect(clippy::ref_option, reason = "serde passes a reference")]
+pub(super) fn write_optional_address<S: Serializer>(
+    address: &Option<SocketAddr>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&address.map(|address| address.to_string()).unwrap_or_default())
 }
 
 pub(super) fn origins<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {

@@ -137,6 +137,12 @@ impl Gateway {
         self.ledger.bytes()
     }
 
+    /// The subscribed connections of an open channel on this node.
+    #[must_use]
+    pub fn subscribers_of(&self, channel: madang_ids::ChannelId) -> usize {
+        self.subscribers.count(channel)
+    }
+
     /// Whether one more request that matches no call may be logged above `debug`.
     pub(crate) fn take_noise(&self) -> bool {
         self.noise.lock().take(NOISE, 1, self.operations.clock.elapsed()).is_ok()

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use madang_engine::bucket::{Bucket, Rate};
-use madang_engine::heat::{Level, LevelPacing};
+use madang_engine::heat::{Costs, Level, LevelPacing, Sketch, Work};
 use madang_engine::log::Row;
-use madang_ids::ChannelId;
+use madang_ids::{ChannelId, UserId};
+use madang_proto::rest::{OverrideSettings, Quantiles, SenderRow, Spared};
 use madang_proto::{Content, ErrorBody, Pacing};
 use parking_lot::Mutex;
+
+use super::recent::Recent;
 
 /// The wait of a user who may not join now, by level: warm, hot, blazing.
 const JOIN_AGAIN_MS: [u64; 3] = [2_000, 5_000, 10_000];
@@ -18,13 +21,22 @@ const JOIN_AGAIN_MS: [u64; 3] = [2_000, 5_000, 10_000];
 const JITTER: f64 = 0.25;
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
-/// A channel above the level normal.
+/// Counters of the senders of one channel, and how many of them the board shows.
+const SENDERS: usize = 32;
+const SENDERS_SHOWN: usize = 10;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A channel above the level normal, or one for which an operator has set something.
 #[derive(Debug, Clone)]
 pub struct HotChannel {
     /// How hot it is.
     pub level: Level,
     /// What follows.
     pub pacing: LevelPacing,
+    /// Users who may join in a second on this node. `None`: any number.
+    pub joins: Option<u32>,
+    /// Whether an operator has set something.
+    pub is_set: bool,
     kept: Arc<Kept>,
 }
 
@@ -33,21 +45,103 @@ pub struct HotChannel {
 struct Kept {
     /// `None` until the first user joins.
     joins: Mutex<Option<Bucket>>,
-    /// Users who were refused.
-    refused: AtomicU64,
+    pub(super) spared: SparedCounts,
+    pub(super) freshness: Mutex<Recent>,
+    /// `None` until somebody has sent a message. Begins again each minute.
+    senders: Mutex<Option<(Duration, Sketch<UserId>)>>,
     /// Changes of older messages that were appended here.
     changes: AtomicU64,
 }
 
+/// What pacing has spared.
+#[derive(Debug, Default)]
+pub(super) struct SparedCounts {
+    pub(super) events: AtomicU64,
+    pub(super) frames: AtomicU64,
+    pub(super) left_out: AtomicU64,
+    /// Also the number of users who were refused.
+    pub(super) joins: AtomicU64,
+    pub(super) reads: AtomicU64,
+    pub(super) sends: AtomicU64,
+}
+
+/// Something that pacing has spared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saving {
+    /// Typing or a receipt.
+    Event,
+    /// A frame to one connection.
+    Frame,
+    /// An entry that a slow reader did not get.
+    LeftOut,
+    /// A read of the store.
+    Read,
+    /// A message that the slow mode of the level has refused.
+    Send,
+}
+
 impl HotChannel {
-    /// A channel at its first level.
-    pub(super) fn new(level: Level, pacing: LevelPacing) -> Self {
-        Self { level, pacing, kept: Arc::default() }
+    /// A channel that is hot, or that an operator has set. `before` is the same channel as it was.
+    pub(super) fn new(
+        level: Level,
+        pacing: LevelPacing,
+        set: Option<&OverrideSettings>,
+        before: Option<&Self>,
+    ) -> Self {
+        let kept = before.map(|before| Arc::clone(&before.kept)).unwrap_or_default();
+        let joins = Some(pacing.joins_per_second).filter(|rate| *rate > 0);
+        let mut hot = Self { level, pacing, joins, is_set: set.is_some(), kept };
+        if let Some(set) = set {
+            hot.pacing.batch_ms = set.batch_ms.unwrap_or(pacing.batch_ms);
+            hot.pacing.slow_mode_seconds = set.slow_mode_seconds.unwrap_or(pacing.slow_mode_seconds);
+            hot.joins = set.joins_per_second.or(joins);
+        }
+        hot
     }
 
-    /// The same channel at another level.
-    pub(super) fn at(&self, level: Level, pacing: LevelPacing) -> Self {
-        Self { level, pacing, kept: Arc::clone(&self.kept) }
+    /// Notes what pacing has spared.
+    pub fn spare(&self, what: Saving, count: u64) {
+        let spared = &self.kept.spared;
+        let counter = match what {
+            Saving::Event => &spared.events,
+            Saving::Frame => &spared.frames,
+            Saving::LeftOut => &spared.left_out,
+            Saving::Read => &spared.reads,
+            Saving::Send => &spared.sends,
+        };
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Entries were delivered that were appended this long ago.
+    pub fn note_age(&self, ms: u64, now: Duration) {
+        self.kept.freshness.lock().record(ms, now);
+    }
+
+    pub(super) fn freshness(&self, now: Duration) -> Quantiles {
+        self.kept.freshness.lock().quantiles(now)
+    }
+
+    pub(super) fn spared(&self) -> Spared {
+        let spared = &self.kept.spared;
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Spared {
+            events: of(&spared.events),
+            frames: of(&spared.frames),
+            left_out: of(&spared.left_out),
+            joins: of(&spared.joins),
+            reads: of(&spared.reads),
+            sends: of(&spared.sends),
+        }
+    }
+
+    /// The users who sent most since the minute began.
+    #[expect(clippy::cast_precision_loss, reason = "messages of a minute are far below 2^52")]
+    pub(super) fn senders(&self) -> Vec<SenderRow> {
+        let senders = self.kept.senders.lock();
+        let Some((_, sketch)) = &*senders else { return Vec::new() };
+        let total = sketch.total().max(1.0);
+        let top = sketch.above(0.0).into_iter().take(SENDERS_SHOWN);
+        top.map(|it| SenderRow { user_id: it.key, share: it.work.entries as f64 / total }).collect()
     }
 
     /// What clients are notified of.
@@ -82,15 +176,17 @@ impl HotChannel {
     /// # Errors
     /// `limited`: as many users as the level admits have joined in this second.
     pub fn take_join(&self, now: Duration) -> Result<(), ErrorBody> {
-        let rate = Rate { per_second: self.pacing.joins_per_second, burst: self.pacing.joins_per_second };
+        let Some(per_second) = self.joins else { return Ok(()) };
+        let rate = Rate { per_second, burst: per_second };
         let mut joins = self.kept.joins.lock();
-        let bucket = joins.get_or_insert_with(|| Bucket::full(rate, now));
-        bucket.take(rate, 1, now).map_err(|_| {
-            let message =
-                format!("too many users are joining this channel; {} can in a second", rate.per_second);
-            let refused = self.kept.refused.fetch_add(1, Ordering::Relaxed);
-            ErrorBody::limited(message, join_again_ms(self.level, refused))
-        })
+        let is_open =
+            per_second > 0 && joins.get_or_insert_with(|| Bucket::full(rate, now)).take(rate, 1, now).is_ok();
+        if is_open {
+            return Ok(());
+        }
+        let message = format!("too many users are joining this channel; {per_second} can in a second");
+        let refused = self.kept.spared.joins.fetch_add(1, Ordering::Relaxed);
+        Err(ErrorBody::limited(message, join_again_ms(self.level, refused)))
     }
 
     /// How many changes of older messages were appended on this node. A page of history that was read before the last one must not
@@ -100,7 +196,17 @@ impl HotChannel {
         self.kept.changes.load(Ordering::Acquire)
     }
 
-    pub(super) fn note_changes(&self, rows: &[Row]) {
+    pub(super) fn note_rows(&self, rows: &[Row], now: Duration) {
+        let mut senders = self.kept.senders.lock();
+        let (begun, sketch) = senders.get_or_insert_with(|| (now, Sketch::new(SENDERS, Costs::default())));
+        if now.saturating_sub(*begun) >= MINUTE {
+            *begun = now;
+            sketch.clear();
+        }
+        for message in rows.iter().filter_map(|row| row.entry.content.message()) {
+            sketch.add(message.sender_id, Work { entries: 1, ..Work::default() });
+        }
+        drop(senders);
         let changes = rows.iter().filter(|row| row.entry.content.change().is_some()).count();
         if changes > 0 {
             self.kept.changes.fetch_add(changes as u64, Ordering::AcqRel);
@@ -130,7 +236,7 @@ mod tests {
     #[test]
     fn users_join_at_the_rate_of_the_level_and_the_others_come_back_at_different_times() {
         let pacing = PacingConfig::default();
-        let hot = HotChannel::new(Level::Hot, pacing.hot);
+        let hot = HotChannel::new(Level::Hot, pacing.hot, None, None);
         let joined = |hot: &HotChannel, at_ms| {
             let now = Duration::from_millis(at_ms);
             (0..2_000).map(|_| hot.take_join(now)).collect::<Vec<_>>()
@@ -142,9 +248,12 @@ mod tests {
         let distinct: std::collections::HashSet<u64> = waits.iter().copied().collect();
         assert!(distinct.len() > 500, "{}", distinct.len());
         // The bucket is kept when the level changes.
-        let blazing = hot.at(Level::Blazing, pacing.blazing);
+        let blazing = HotChannel::new(Level::Blazing, pacing.blazing, None, Some(&hot));
         assert!(joined(&blazing, 1_000).iter().all(Result::is_err));
         let later = joined(&blazing, 3_000).iter().filter(|taken| taken.is_ok()).count();
         assert!((1..=50).contains(&later), "{later}");
+        let closed = OverrideSettings { joins_per_second: Some(0), ..OverrideSettings::default() };
+        let closed = HotChannel::new(Level::Blazing, pacing.blazing, Some(&closed), Some(&blazing));
+        assert!(joined(&closed, 60_000).iter().all(Result::is_err));
     }
 }

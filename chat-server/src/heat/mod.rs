@@ -1,19 +1,24 @@
 //! Hot channels on this node: counts what channels cost, decides once a second how hot they are, and says how they are paced.
 //!
-//! The rules are in `engine::heat`. Reading a level costs two loads from memory, because almost no channel has one.
+//! The rules are in `engine::heat`. [`hot`] keeps what a hot channel needs, [`records`] what the board shows of channels, [`settings`] what
+//! operators have set. Reading a level costs two loads from memory, because almost no channel has one.
 
 mod hot;
 mod lag;
+mod recent;
+mod records;
+mod settings;
+mod shown;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use madang_engine::heat::{Capacity, Channels, HeatConfig, Level, LevelChange, Sketch, Work};
+use madang_engine::heat::{Bars, Capacity, Channels, Level, LevelChange, Sketch, Work};
 use madang_engine::log::Row;
-use madang_ids::{ChannelId, LogId};
+use madang_ids::{ChannelId, LogId, Millis};
 use madang_proto::Pacing;
 use madang_service::{Clock, Drain};
 use parking_lot::Mutex;
@@ -22,27 +27,34 @@ use tokio::sync::Notify;
 use crate::metrics::ChatMetrics;
 use hot::comes_or_goes;
 use lag::Lag;
+use recent::Recent;
+use records::{Records, Second};
 
-pub use hot::HotChannel;
+pub use hot::{HotChannel, Saving};
+pub use settings::HeatSettings;
+pub use shown::NodeHeat;
 
 /// Counters of a node: every channel with more than 1/512 of its cost is seen. About 80 KiB.
 const COUNTERS: usize = 512;
 /// The time between two decisions.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The channels that are above the level normal.
+/// The channels that are above the level normal, and those for which an operator has set something.
 pub type HotChannels = HashMap<ChannelId, HotChannel>;
 
 /// The channels of this node.
 pub struct Heats {
-    config: HeatConfig,
     /// `false`: nothing is counted, and nothing is hot.
     is_on: bool,
+    clock: Clock,
+    settings: ArcSwap<HeatSettings>,
     sketch: Mutex<Sketch<ChannelId>>,
     hot: ArcSwap<HotChannels>,
     /// Woken when `hot` has changed.
     changed: Notify,
     state: Mutex<State>,
+    /// The ages of entries of direct channels and groups when they were delivered.
+    bystanders: Mutex<Recent>,
     decided: AtomicU64,
     metrics: ChatMetrics,
 }
@@ -50,22 +62,32 @@ pub struct Heats {
 struct State {
     channels: Channels,
     capacity: Capacity,
+    records: Records,
+    /// Of the last second.
+    cost: f64,
+    lag: Duration,
 }
 
 impl Heats {
     /// Nothing is hot.
     #[must_use]
-    pub fn new(config: HeatConfig, is_on: bool, metrics: ChatMetrics) -> Self {
+    pub fn new(settings: HeatSettings, is_on: bool, clock: Clock, metrics: ChatMetrics) -> Self {
+        let config = settings.config;
         Self {
-            config,
             is_on,
+            clock,
+            settings: ArcSwap::from_pointee(settings),
             sketch: Mutex::new(Sketch::new(COUNTERS, config.costs)),
             hot: ArcSwap::default(),
             changed: Notify::new(),
             state: Mutex::new(State {
                 channels: Channels::default(),
                 capacity: Capacity::new(config.capacity),
+                records: Records::default(),
+                cost: 0.0,
+                lag: Duration::ZERO,
             }),
+            bystanders: Mutex::default(),
             decided: AtomicU64::new(0),
             metrics,
         }
@@ -77,7 +99,7 @@ impl Heats {
         let joins = rows.iter().filter(|row| comes_or_goes(&row.entry.content)).count() as u64;
         self.count(channel, Work { entries: rows.len() as u64 - joins, joins, ..Work::default() });
         if let Some(hot) = self.hot(channel) {
-            hot.note_changes(rows);
+            hot.note_rows(rows, self.clock.elapsed());
         }
     }
 
@@ -86,6 +108,16 @@ impl Heats {
         if receivers > 0 {
             let (deliveries, bytes) = (rows as u64 * receivers, bytes as u64 * receivers);
             self.count(channel, Work { deliveries, bytes, ..Work::default() });
+        }
+    }
+
+    /// Rows of a direct channel or a group, of which this is the last one, were sent to receivers of this node.
+    pub fn delivered_beside(&self, channel: ChannelId, last: &Row) {
+        let age = self.clock.now_ms().get().saturating_sub(last.entry.at.get());
+        let now = self.clock.elapsed();
+        self.bystanders.lock().record(age, now);
+        if let Some(hot) = self.hot(channel) {
+            hot.note_age(age, now);
         }
     }
 
@@ -100,7 +132,7 @@ impl Heats {
         }
     }
 
-    /// A channel that is above the level normal.
+    /// A channel that is above the level normal, or for which an operator has set something.
     #[must_use]
     pub fn hot(&self, channel: ChannelId) -> Option<HotChannel> {
         self.hot.load().get(&channel).cloned()
@@ -130,7 +162,7 @@ impl Heats {
         self.hot.load().get(&channel).map(HotChannel::window).unwrap_or_default()
     }
 
-    /// Waits until some channel has another level. Cancel safe; for one caller.
+    /// Waits until some channel is paced in another way. Cancel safe; for one caller.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -141,8 +173,21 @@ impl Heats {
         self.decided.load(Ordering::Acquire)
     }
 
+    /// Other settings hold from now on, at once.
+    pub fn configure(&self, settings: HeatSettings) {
+        let mut state = self.state.lock();
+        let before = self.settings.swap(Arc::new(settings));
+        let settings = self.settings.load();
+        state.capacity.configure(settings.config.capacity);
+        if before.config.costs != settings.config.costs {
+            *self.sketch.lock() = Sketch::new(COUNTERS, settings.config.costs);
+        }
+        self.publish(&state);
+    }
+
     /// Decides once a second, until the drain begins.
-    pub async fn run(self: Arc<Self>, clock: Clock, drain: Drain) {
+    pub async fn run(self: Arc<Self>, drain: Drain) {
+        let clock = self.clock.clone();
         let mut lag = Lag::default();
         let mut next = clock.elapsed() + SECOND;
         loop {
@@ -152,8 +197,7 @@ impl Heats {
                 () = drain.draining() => return,
             }
             next = clock.elapsed() + SECOND;
-            let changes = self.decide(lag.take());
-            for LevelChange { channel, from, to, rate, cause } in changes {
+            for LevelChange { channel, from, to, rate, cause } in self.decide(lag.take()) {
                 self.metrics.heat_changes.inc();
                 tracing::info!(channel.id = %channel, from = from.as_str(), to = to.as_str(), cause = cause.as_str(), rate, "a channel has another level of heat");
             }
@@ -162,42 +206,64 @@ impl Heats {
 
     fn decide(&self, lag: Duration) -> Vec<LevelChange> {
         let mut state = self.state.lock();
+        let costs = self.settings.load().config.costs;
         let bars = state.capacity.bars();
-        let (counted, total) = {
-            let mut sketch = self.sketch.lock();
-            // What matters is above the lowest bar, and what keeps a level is above three fifths of it.
-            let taken = (sketch.above(bars.0[0] / 4.0), sketch.total());
-            sketch.clear();
-            taken
-        };
+        let (reports, total) = self.take_counted(&bars);
         state.capacity.observe(total, lag.as_secs_f64() * 1_000.0);
-        let reports: BTreeMap<ChannelId, Work> =
-            counted.into_iter().map(|counted| (counted.key, counted.work)).collect();
-        let changes = state.channels.observe(&reports, &bars, &self.config.costs);
-        if !changes.is_empty() {
-            self.publish(state.channels.hot());
-        }
+        (state.cost, state.lag) = (total, lag);
+        let changes = state.channels.observe(&reports, &bars, &costs);
+        // Each second, not only after a change: an override may have ended.
+        self.publish(&state);
+        let hot = self.hot.load();
+        let level = |channel| hot.get(&channel).map_or((Level::Normal, false), |hot| (hot.level, hot.is_set));
+        let second = Second { at: self.clock.now_ms(), reports: &reports, bars: &bars, costs: &costs };
+        state.records.observe(&second, level);
         self.decided.fetch_add(1, Ordering::AcqRel);
         changes
     }
 
-    fn publish(&self, levels: impl Iterator<Item = (ChannelId, Level)>) {
-        let before = self.hot.load();
-        let hot: HotChannels = levels
-            .map(|(channel, level)| {
-                let pacing = self.config.pacing.of(level);
-                let known = before.get(&channel);
-                (
-                    channel,
-                    known.map_or_else(|| HotChannel::new(level, pacing), |known| known.at(level, pacing)),
-                )
-            })
-            .collect();
+    fn take_counted(&self, bars: &Bars) -> (BTreeMap<ChannelId, Work>, f64) {
+        let mut sketch = self.sketch.lock();
+        // What matters is above the lowest bar, and what keeps a level is above three fifths of it.
+        let (counted, total) = (sketch.above(bars.0[0] / 4.0), sketch.total());
+        sketch.clear();
+        (counted.into_iter().map(|counted| (counted.key, counted.work)).collect(), total)
+    }
+
+    /// Makes the levels and what operators have set known to the whole node.
+    fn publish(&self, state: &State) {
+        let (settings, before, now) = (self.settings.load(), self.hot.load(), self.clock.now_ms());
+        let levels: BTreeMap<ChannelId, Level> = state.channels.hot().collect();
+        let set = settings.overrides.iter().filter(|(_, set)| set.ends_at > now);
+        let all: BTreeSet<ChannelId> =
+            levels.keys().copied().chain(set.map(|(channel, _)| *channel)).collect();
+        if all.is_empty() && before.is_empty() {
+            return;
+        }
+        let hot = all.into_iter().map(|channel| {
+            let level = levels.get(&channel).copied().unwrap_or_default();
+            (channel, self.effective(channel, level, &settings, now, before.get(&channel)))
+        });
+        let hot: HotChannels = hot.collect();
         for level in [Level::Warm, Level::Hot, Level::Blazing] {
             let count = hot.values().filter(|found| found.level == level).count();
             self.metrics.hot_channels(level.as_str()).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.hot.store(Arc::new(hot));
         self.changed.notify_one();
+    }
+
+    /// A channel with the level that was measured, and with what an operator has set.
+    fn effective(
+        &self,
+        channel: ChannelId,
+        measured: Level,
+        settings: &HeatSettings,
+        now: Millis,
+        before: Option<&HotChannel>,
+    ) -> HotChannel {
+        let set = settings.overrides.get(&channel).filter(|set| set.ends_at > now).map(|set| set.settings);
+        let level = set.and_then(|set| set.level).unwrap_or(measured);
+        HotChannel::new(level, settings.config.pacing.of(level), set.as_ref(), before)
     }
 }

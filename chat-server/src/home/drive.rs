@@ -15,6 +15,7 @@ use madang_store::{Channel, Marker, Membership, Seating, Span, StoreError, Store
 
 use super::written::Tally;
 use super::{Cell, Homes};
+use crate::heat::Saving;
 use crate::refusal::refusal;
 
 /// The next step of a driver.
@@ -79,7 +80,7 @@ impl Homes {
         match effect {
             Effect::Reply { ticket, reply } => {
                 let answer = cell.state.lock().answers.remove(&ticket);
-                self.count_reply(&reply);
+                self.count_reply(cell.log, &reply);
                 if let Some(answer) = answer {
                     answer(reply);
                 }
@@ -126,13 +127,22 @@ impl Homes {
         }
     }
 
-    fn count_reply(&self, reply: &Reply) {
+    fn count_reply(&self, log: LogId, reply: &Reply) {
         let metrics = &self.0.metrics;
         match reply {
             Reply::Sent(sent) if sent.by_retry => drop(metrics.acked_by_retry.inc()),
             Reply::Sent(_) => drop(metrics.acked.inc()),
             Reply::Refused(error) if error.code == ErrorCode::Full => drop(metrics.full.inc()),
+            Reply::Refused(error) if error.code == ErrorCode::Limited => self.note_slowed(log),
             _ => {}
+        }
+    }
+
+    /// A command was refused because its sender must wait. In a channel that is slowed down, that is most often why.
+    fn note_slowed(&self, log: LogId) {
+        let LogId::Channel(channel) = log else { return };
+        if let Some(hot) = self.0.heats.hot(channel).filter(|hot| hot.pacing.slow_mode_seconds > 0) {
+            hot.spare(Saving::Send, 1);
         }
     }
 

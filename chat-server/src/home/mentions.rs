@@ -330,7 +330,6 @@ mod tests {
     use std::sync::Arc;
 
     use madang_bus::local::LocalInbox;
-    use madang_engine::heat::HeatConfig;
     use madang_engine::home::{Command, JoinRequest, SeatRequest};
     use madang_engine::log::{Append, AppendOutcome, BodyHash, RowKey};
     use madang_ids::{ClientMsgId, MessageId, Millis, Snowflakes};
@@ -342,7 +341,7 @@ mod tests {
 
     use super::*;
     use crate::consent::Consent;
-    use crate::heat::Heats;
+    use crate::heat::{HeatSettings, Heats};
     use crate::home::HomeParts;
     use crate::metrics::ChatMetrics;
 
@@ -375,8 +374,9 @@ mod tests {
             let homes_of_a_log = 1;
             let homes = Homes::new(HomeParts {
                 heats: Arc::new(Heats::new(
-                    HeatConfig::default(),
+                    HeatSettings::default(),
                     true,
+                    clock.clone(),
                     ChatMetrics::register(&Metrics::new()),
                 )),
                 logs,
@@ -407,8 +407,9 @@ mod tests {
             let inner = &self.homes.0;
             Homes::new(HomeParts {
                 heats: Arc::new(Heats::new(
-                    HeatConfig::default(),
+                    HeatSettings::default(),
                     true,
+                    inner.clock.clone(),
                     ChatMetrics::register(&Metrics::new()),
                 )),
                 logs: Arc::clone(&inner.logs),

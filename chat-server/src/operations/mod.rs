@@ -35,6 +35,7 @@ use crate::config::Config;
 use crate::heat::Heats;
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
+use crate::operators::Operators;
 use crate::refusal::Result;
 
 pub use accounts::deletion::Deletions;
@@ -112,6 +113,8 @@ pub struct Operations {
     pub guesses: Guesses,
     /// What channels cost, and how hot they are.
     pub heats: Arc<Heats>,
+    /// The operators, and what they have set.
+    pub operators: Arc<Operators>,
     /// Positions up to which devices have received, before they are written.
     pub received: ReceivedMarks,
     /// Devices that are being revoked.
@@ -187,6 +190,14 @@ impl Operations {
         };
         check_not_deleted(&channel)?;
         Ok(channel)
+    }
+
+    /// A channel's row from the cache, as [`Self::channel`].
+    ///
+    /// # Errors
+    /// `not_found`, and those of the store.
+    pub async fn known_channel(&self, id: ChannelId) -> Result<Arc<Channel>> {
+        self.channel(id).await
     }
 
     fn mint(&self) -> Result<u64> {

@@ -33,7 +33,7 @@ const METHOD_BYTES: usize = 16;
 const QUIET: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// How long a request may take, including its body.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Marks a request of a trusted proxy. It is counted for the address of its client.
 #[derive(Clone, Copy)]

@@ -16,6 +16,7 @@ mod messages;
 mod meter;
 mod moderation;
 mod open;
+pub(crate) mod operator;
 mod push;
 mod table;
 
@@ -36,6 +37,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::gateway::Gateway;
 use crate::gateway::socket::accept::{ANY_ORIGIN, accept, is_allowed};
+use crate::operators::Watched;
 
 /// The state that the handlers share.
 #[derive(Clone)]
@@ -46,6 +48,8 @@ pub struct Api {
     pub health: Arc<Health>,
     /// The metrics of the whole process.
     pub metrics: Metrics,
+    /// The state for operators.
+    pub watched: Arc<Watched>,
 }
 
 impl axum::extract::FromRef<Api> for Arc<Gateway> {
@@ -59,6 +63,7 @@ pub fn router(api: Api) -> Router {
     let v1 = table::routes()
         .into_router()
         .route("/ws", get(accept))
+        .route("/operator/live", get(operator::live))
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_IN));
     let allowed = &api.gateway.operations.config.server.allowed_origins;
     let cors = cors(allowed);
@@ -80,6 +85,11 @@ pub fn router(api: Api) -> Router {
         .layer(from_fn(conform::options))
         .layer(from_fn_with_state(api.clone(), access::note))
         .with_state(api)
+}
+
+/// The routes that the operators' own listener serves.
+pub fn router_for_operators(api: Api) -> Router {
+    router(api).layer(from_fn(operator::only_operators))
 }
 
 /// Compresses for clients that ask for it; see `docs/decisions/0017-rest-answers-are-compressed.md`.

@@ -6,7 +6,8 @@ use madang_proto::ErrorCode;
 
 use super::describe::{Route, Routes};
 use super::{
-    accounts, channels, connect, contacts, devices, export, invitations, messages, moderation, open, push,
+    accounts, channels, connect, contacts, devices, export, invitations, messages, moderation, open,
+    operator, push,
 };
 
 macro_rules! routes {
@@ -112,6 +113,16 @@ pub(super) fn routes() -> Routes {
         GET "/channels/{channel_id}/presence" contacts::of_channel [Forbidden NotFound] "The number of members who \
              are online or away.";
         PUT "/channels/{channel_id}/read" messages::mark_read [Forbidden NotFound] "Move the caller's read marker; as the frame `read`.";
+        POST "/operator/token" operator::token [Unauthorized] "Exchange the secret of an operator for a token.";
+        GET "/operator/board" operator::board [] "The present state of hot channels, nodes and guarantees.";
+        GET "/operator/channels/{channel_id}" operator::channel [NotFound] "One channel in detail.";
+        PUT "/operator/channels/{channel_id}/override" operator::set_override [Forbidden NotFound Full] "Set how \
+             one channel is paced, for a time; or say what would follow.";
+        DELETE "/operator/channels/{channel_id}/override" operator::end_override [Forbidden NotFound] "End an \
+             override before its time.";
+        GET "/operator/config" operator::config [] "The configuration that may change while the server runs.";
+        PUT "/operator/config" operator::put_config [Forbidden Conflict] "Replace that configuration.";
+        GET "/operator/acts" operator::acts [] "What operators did, the newest first.";
         POST "/snapshot" channels::snapshot [] "The state from which a device without a valid cursor starts.";
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 /// Digits that are not mistaken for each other when a person reads them out (Crockford's base 32, in lower case).
-const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+pub(crate) const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Number of digits. With 5 bits each they have 80 bits, which cannot be guessed at the rate limit of sign-ups.
 const LENGTH: usize = 16;
 const GROUP: usize = 4;

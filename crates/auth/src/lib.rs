@@ -10,6 +10,7 @@
 mod cursors;
 mod internal;
 mod invitation;
+mod operators;
 mod passwords;
 mod refresh;
 mod secret;
@@ -21,6 +22,9 @@ pub use internal::{
     CALL_WINDOW_MS, InternalCall, InternalCalls, InternalError, NONCE_BYTES, SEEN_WINDOW_MS, Stamp,
 };
 pub use invitation::InvitationCode;
+pub use operators::{
+    OPERATOR_TOKEN_TTL, OperatorClaims, OperatorSecret, OperatorTokens, credential, is_operator_secret,
+};
 pub use passwords::{Lane, MAX_PASSWORD_BYTES, PasswordConfig, PasswordError, Passwords, spellings};
 pub use refresh::{RefreshToken, RefreshTokenError};
 pub use secret::{create_secret_file, load_or_create_secret, load_secret, replace_secret_file};

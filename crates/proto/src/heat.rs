@@ -62,7 +62,7 @@ const fn is_zero(seconds: &u16) -> bool {
 /// What things cost, in units of one entry that is appended.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Costs {
     /// An entry that is appended.
     pub entry: f64,
@@ -85,7 +85,7 @@ impl Default for Costs {
 /// The settings of the adaptive bar.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct CapacityConfig {
     /// The share of a node's capacity from which on a channel is warm, hot and blazing.
     pub shares: [f64; 3],
@@ -154,7 +154,7 @@ impl LevelPacing {
 /// How channels are paced, by level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct PacingConfig {
     /// Felt on its node.
     pub warm: LevelPacing,
@@ -210,7 +210,7 @@ impl PacingConfig {
 /// Everything about hot channels that may be set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct HeatConfig {
     /// What things cost.
     pub costs: Costs,

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod accounts;
+mod acts;
 mod alerts;
 mod channels;
 mod commit_order;
@@ -36,6 +37,7 @@ mod trim;
 mod upkeep;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
+pub use acts::{Act, ActStore};
 pub use alerts::{AlertEvent, AlertOutbox, AlertQueue, OutstandingChange, Unmade};
 pub use channels::{
     Channel, ChannelStore, Member, Membership, Overview, OverviewOrder, Pending, PendingChange, SeatChange,
@@ -75,6 +77,7 @@ pub use upkeep::Upkeep;
 /// Everything durable.
 pub trait Store:
     AccountStore
+    + ActStore
     + ChannelStore
     + ContactStore
     + DeviceStore
@@ -91,6 +94,7 @@ pub trait Store:
 
 impl<T> Store for T where
     T: AccountStore
+        + ActStore
         + ChannelStore
         + ContactStore
         + DeviceStore

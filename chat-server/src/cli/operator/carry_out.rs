@@ -4,20 +4,20 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use madang_proto::rest::ConfigChange;
 use madang_proto::{ErrorBody, ErrorCode};
 use madang_store::embedded::{BackedUp, BackupError, Embedded};
 
-use super::request::{AdminAnswer, Ask, InvitationsAsk, PushAsk, UsersAsk};
+use super::request::{AdminAnswer, Ask, ConfigAsk, InvitationsAsk, OperatorAsk, PushAsk, UsersAsk};
 use crate::cli::export;
 use crate::operations::Operations;
+use crate::operators::{Operators, Who};
 use crate::refusal::OperationError;
+use crate::rest::Api;
 
 /// Carries out a request. `folder` is the data folder of this process, if backups may be made of it.
-pub(super) async fn carry_out(
-    operations: &Arc<Operations>,
-    folder: Option<&Embedded>,
-    ask: Ask,
-) -> AdminAnswer {
+pub(super) async fn carry_out(api: &Api, folder: Option<&Embedded>, ask: Ask) -> AdminAnswer {
+    let operations = &api.gateway.operations;
     let answer = match ask {
         Ask::Token { handle, device_name } => operations
             .sign_in_for(&handle, device_name)
@@ -29,6 +29,8 @@ pub(super) async fn carry_out(
         Ask::Users(ask) => users(operations, ask).await,
         Ask::Invitations(ask) => invitations(operations, ask).await,
         Ask::Push(ask) => push(operations, ask).await,
+        Ask::Operator(ask) => operator(api, ask).await,
+        Ask::Config(ask) => config(&operations.operators, ask).await,
         Ask::Backup { to } => back_up(folder, &to).await.map_err(OperationError::from),
         Ask::Top { limit } => operations.top(limit).await.map(AdminAnswer::Top),
     };
@@ -84,6 +86,35 @@ async fn push(operations: &Operations, ask: PushAsk) -> Result<AdminAnswer, Oper
         }
         PushAsk::Dead { after } => operations.dead_letters(after).await.map(AdminAnswer::DeadLetters),
         PushAsk::Redrive { id } => operations.redrive_dead_letters(id).await.map(AdminAnswer::Redriven),
+    }
+}
+
+async fn operator(api: &Api, ask: OperatorAsk) -> Result<AdminAnswer, OperationError> {
+    let operators = &api.gateway.operations.operators;
+    operators.refresh().await?;
+    match ask {
+        OperatorAsk::Add { name, scope } => {
+            let secret = operators.add(&name, scope).await?;
+            Ok(AdminAnswer::OperatorSecret(secret.reveal().to_owned()))
+        }
+        OperatorAsk::List => Ok(AdminAnswer::Operators(operators.list())),
+        OperatorAsk::Remove { name } => operators.remove(&name).await.map(|()| AdminAnswer::Done),
+        OperatorAsk::Board => Ok(AdminAnswer::Board(Box::new(api.watched.board().await))),
+    }
+}
+
+async fn config(operators: &Operators, ask: ConfigAsk) -> Result<AdminAnswer, OperationError> {
+    operators.refresh().await?;
+    match ask {
+        ConfigAsk::Get => Ok(AdminAnswer::Config(Box::new(operators.config()))),
+        ConfigAsk::Set { wanted, version, why } => {
+            let base = version.unwrap_or_else(|| operators.version());
+            let change = ConfigChange { config: *wanted, why };
+            let config = operators.change_config(&Who::local(), base, &change).await?;
+            Ok(AdminAnswer::Config(Box::new(config)))
+        }
+        ConfigAsk::Diff { wanted } => operators.difference(&wanted).map(AdminAnswer::Difference),
+        ConfigAsk::History(query) => operators.acts(query).await.map(AdminAnswer::Acts),
     }
 }
 

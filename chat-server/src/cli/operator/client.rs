@@ -31,7 +31,7 @@ pub(in crate::cli) fn ask_folder(
         }
         embedded::check_is_current(&config.server.data)?;
         let node = Node::open(config, Drain::new(), false).await?;
-        let answer = carry_out(&node.gateway.operations, None, ask).await;
+        let answer = carry_out(&node.api, None, ask).await;
         node.tasks.drain().stop();
         node.background.drain().stop();
         Ok(answer)

@@ -8,7 +8,7 @@ mod server;
 
 pub(super) use carry_out::back_up;
 pub(super) use client::{ask_folder, ask_server};
-pub(super) use request::{AdminAnswer, Ask, InvitationsAsk, PushAsk, UsersAsk};
+pub(super) use request::{AdminAnswer, Ask, ConfigAsk, InvitationsAsk, OperatorAsk, PushAsk, UsersAsk};
 pub(super) use server::listen;
 
 const SOCKET: &str = "operator.sock";

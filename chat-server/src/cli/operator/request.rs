@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use madang_ids::{ChannelId, DeviceId, Seq};
 use madang_proto::ErrorBody;
-use madang_proto::rest::{AlertHistory, DeadLetterCard, DeviceCard, ExportEnd, Page, PushTest, SignedIn};
+use madang_proto::rest::{
+    ActCard, ActQuery, AlertHistory, Board, DeadLetterCard, DeviceCard, ExportEnd, OperatorConfig,
+    OperatorScope, Page, PushTest, RuntimeConfig, SignedIn,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::operations::{Account, InvitationCard, TopPeriod};
+use crate::operators::OperatorCard;
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,8 +22,37 @@ pub(in crate::cli) enum Ask {
     Users(UsersAsk),
     Invitations(InvitationsAsk),
     Push(PushAsk),
+    Operator(OperatorAsk),
+    Config(ConfigAsk),
     Backup { to: PathBuf },
     Top { limit: usize },
+}
+
+/// A request about operators.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "operator", rename_all = "snake_case")]
+pub(in crate::cli) enum OperatorAsk {
+    Add { name: String, scope: OperatorScope },
+    List,
+    Remove { name: String },
+    Board,
+}
+
+/// A request about the configuration that may change while the server runs.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "config", rename_all = "snake_case")]
+pub(in crate::cli) enum ConfigAsk {
+    Get,
+    Set {
+        wanted: Box<RuntimeConfig>,
+        /// The version that is replaced; the present one by default.
+        version: Option<u64>,
+        why: String,
+    },
+    Diff {
+        wanted: Box<RuntimeConfig>,
+    },
+    History(ActQuery),
 }
 
 /// A request about push notifications.
@@ -72,6 +105,12 @@ pub(in crate::cli) enum AdminAnswer {
     AlertHistory(AlertHistory),
     DeadLetters(Page<DeadLetterCard>),
     Redriven(usize),
+    OperatorSecret(String),
+    Operators(Vec<OperatorCard>),
+    Board(Box<Board>),
+    Config(Box<OperatorConfig>),
+    Difference(String),
+    Acts(Page<ActCard>),
     Done,
     Refused(ErrorBody),
 }

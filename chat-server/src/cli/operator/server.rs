@@ -4,7 +4,6 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use madang_proto::ErrorBody;
@@ -16,7 +15,7 @@ use super::carry_out::carry_out;
 use super::request::AdminAnswer;
 use super::{REQUEST_BYTES, SOCKET};
 use crate::compose::Node;
-use crate::operations::Operations;
+use crate::rest::Api;
 
 /// Answers requests of operators for this data folder until the drain.
 pub(in crate::cli) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
@@ -34,7 +33,7 @@ pub(in crate::cli) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
     let listener =
         UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let (operations, drain) = (Arc::clone(&node.gateway.operations), node.tasks.drain().clone());
+    let (api, drain) = (node.api.clone(), node.tasks.drain().clone());
     let folder = node.folder.clone();
     node.tasks.spawn("operator", async move {
         loop {
@@ -44,7 +43,7 @@ pub(in crate::cli) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
             };
             // Requests are answered one after the other: there is one operator.
             if let Ok((stream, _)) = accepted
-                && let Err(error) = answer(&operations, folder.as_deref(), stream).await
+                && let Err(error) = answer(&api, folder.as_deref(), stream).await
             {
                 tracing::warn!(%error, "answering an operator failed");
             }
@@ -53,11 +52,7 @@ pub(in crate::cli) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn answer(
-    operations: &Arc<Operations>,
-    folder: Option<&Embedded>,
-    mut stream: UnixStream,
-) -> anyhow::Result<()> {
+async fn answer(api: &Api, folder: Option<&Embedded>, mut stream: UnixStream) -> anyhow::Result<()> {
     let mut line = String::new();
     let (read, mut write) = stream.split();
     let patience = std::time::Duration::from_secs(5);
@@ -65,7 +60,7 @@ async fn answer(
     tokio::time::timeout(patience, reader.read_line(&mut line)).await??;
     let answer = match serde_json::from_str(&line) {
         Ok(ask) => tokio::select! {
-            answer = carry_out(operations, folder, ask) => answer,
+            answer = carry_out(api, folder, ask) => answer,
             // An operator who has hung up does not need the answer.
             _ = reader.read_u8() => return Ok(()),
         },

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::gateway::Gateway;
 use crate::gateway::connection::outbound::Frames;
 use crate::gateway::delivery::encode;
+use crate::heat::Saving;
 
 /// Delivers envelopes until the inbox closes the channel.
 pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>) {
@@ -66,6 +67,9 @@ impl Gateway {
         if let LogId::Channel(channel) = delivery.log {
             let bytes = frames.iter().map(encode::Frame::len).sum();
             self.operations.heats.delivered(channel, delivery.rows.len(), count, bytes);
+            if let Some(last) = delivery.rows.last().filter(|_| count > 0) {
+                self.operations.heats.delivered_beside(channel, last);
+            }
         }
         // Behind the delivery: the rows reach every device of the user first. After the close the connection takes no delivery, so
         // later rows do not reach the revoked device.
@@ -78,7 +82,8 @@ impl Gateway {
     /// An event is dropped where the outbound queue is half full: it must not push out entries. Those of hot channels are dropped.
     fn deliver_event(&self, event: &Event, receivers: &Receivers) {
         let &Event { channel_id, user_id, kind, .. } = event;
-        if self.operations.heats.level(channel_id) > Level::Normal {
+        if let Some(hot) = self.operations.heats.hot(channel_id).filter(|hot| hot.level > Level::Normal) {
+            hot.spare(Saving::Event, 1);
             self.operations.metrics.events_spared.inc();
             return;
         }

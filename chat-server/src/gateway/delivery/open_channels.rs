@@ -23,7 +23,7 @@ use crate::refusal::OperationError;
 use crate::gateway::Gateway;
 use crate::gateway::connection::outbound::{HeadsFrames, OpenFrames, Outbound};
 use crate::gateway::delivery::encode;
-use crate::heat::HotChannel;
+use crate::heat::{HotChannel, Saving};
 
 /// Further reads of rows that arrived during the read before. After them the rest becomes a gap: a busy channel may be faster
 /// than its reader.
@@ -259,7 +259,21 @@ impl Gateway {
         self.operations.metrics.delivered.inc_by(delivered);
         self.operations.metrics.gaps.inc_by(gaps);
         self.operations.heats.delivered(open.channel, open.rows.len(), delivered, frames.size());
+        if let Some(hot) = hot {
+            self.note_hot(&hot, open, delivered, gaps);
+        }
         self.subscribers.moved.lock().append(&mut moved);
+    }
+
+    /// Notes what the board shows of a delivery.
+    fn note_hot(&self, hot: &HotChannel, open: &OpenRows, delivered: u64, gaps: u64) {
+        let (clock, rows) = (&self.operations.clock, open.rows.len() as u64);
+        let kept = hot.slow_reader_entries().map_or(0, |count| count as u64);
+        hot.spare(Saving::Frame, rows.saturating_sub(1) * delivered);
+        hot.spare(Saving::LeftOut, rows.saturating_sub(kept) * gaps);
+        if let Some(last) = open.rows.last().filter(|_| delivered > 0) {
+            hot.note_age(clock.now_ms().get().saturating_sub(last.entry.at.get()), clock.elapsed());
+        }
     }
 
     /// Users who leave or are banned get the rows up to and with the one that says so, and nothing after it.

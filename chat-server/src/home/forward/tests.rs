@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use madang_bus::MemoryPeers;
 use madang_bus::local::LocalInbox;
 use madang_engine::body;
-use madang_engine::heat::HeatConfig;
 use madang_engine::home::{JoinRequest, SeatRequest};
 use madang_engine::log::{BodyHash, RowKey};
 use madang_ids::{ClientMsgId, LogId, Millis, NodeEpoch, NodeId, Seq, Snowflakes};
@@ -18,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::consent::Consent;
-use crate::heat::Heats;
+use crate::heat::{HeatSettings, Heats};
 use crate::home::HomeParts;
 use crate::metrics::ChatMetrics;
 
@@ -61,8 +60,9 @@ impl Stage {
             let (presence, _) = madang_presence::local(PresenceConfig::default(), clock.clone(), counted);
             let homes = Homes::new(HomeParts {
                 heats: Arc::new(Heats::new(
-                    HeatConfig::default(),
+                    HeatSettings::default(),
                     true,
+                    clock.clone(),
                     ChatMetrics::register(&Metrics::new()),
                 )),
                 logs: Arc::clone(&model) as _,

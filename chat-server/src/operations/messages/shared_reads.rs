@@ -15,6 +15,7 @@ use madang_ids::{ChannelId, LogId, Seq};
 use madang_store::{StoreError, StoreResult};
 use moka::future::Cache;
 
+use crate::heat::Saving;
 use crate::operations::Operations;
 
 /// Bytes of rows that are kept.
@@ -80,6 +81,7 @@ impl Operations {
         let rows = self.shared_reads.0.try_get_with(question, read).await;
         let rows = rows.map_err(|error: Arc<StoreError>| StoreError::clone(&error))?;
         if !is_reader.into_inner() {
+            hot.spare(Saving::Read, 1);
             self.metrics.reads_shared.inc();
         }
         Ok(rows.to_vec())

@@ -4,22 +4,23 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-const PAGE: &str = include_str!("../../../../docs/protocol.md");
+const PAGES: [&str; 2] =
+    [include_str!("../../../../docs/protocol.md"), include_str!("../../../../docs/operators.md")];
 
-/// An example of the page.
+/// An example of the pages.
 pub(super) struct Example {
     /// What it is an example of: `client`, `server`, `entry`, or `rest:` and the name of a body.
     pub(super) marker: &'static str,
     pub(super) json: Value,
 }
 
-/// All examples, in the order of the page.
+/// All examples, in the order of the pages.
 pub(super) static EXAMPLES: LazyLock<Vec<Example>> = LazyLock::new(|| {
     let example = |block: &'static str| {
         let (marker, text) = block.strip_prefix("json ")?.split_once('\n')?;
         Some(Example { marker, json: serde_json::from_str(text).ok()? })
     };
-    PAGE.split("\n```").filter_map(example).collect()
+    PAGES.iter().flat_map(|page| page.split("\n```")).filter_map(example).collect()
 });
 
 /// Adds the examples of bodies to their schemas.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::Api;
 use super::super::extract::{Auth, Guest, IdempotencyKey, Ids, Json, Params};
+use super::super::operator::{Acting, Anybody, IfMatch, Tagged, Watching};
 use super::schemas::Schemas;
 use crate::refusal::Refusal;
 
@@ -104,6 +105,32 @@ impl Taken for Auth {
     }
 }
 
+impl Taken for Anybody {
+    fn describe(_: &mut Signature, _: &mut Schemas) {}
+}
+
+impl Taken for Watching {
+    fn describe(signature: &mut Signature, _: &mut Schemas) {
+        signature.wants_token = true;
+    }
+}
+
+impl Taken for Acting {
+    fn describe(signature: &mut Signature, _: &mut Schemas) {
+        signature.wants_token = true;
+    }
+}
+
+impl Taken for IfMatch {
+    fn describe(signature: &mut Signature, _: &mut Schemas) {
+        signature.parameters.push(json!({
+            "name": "If-Match", "in": "header", "required": true,
+            "description": "The `ETag` of what is replaced.",
+            "schema": { "type": "string" },
+        }));
+    }
+}
+
 impl Taken for IdempotencyKey {
     fn describe(signature: &mut Signature, _: &mut Schemas) {
         signature.parameters.push(json!({
@@ -138,6 +165,13 @@ impl<T: JsonSchema> Taken for Json<T> {
 }
 
 impl<T: JsonSchema> Answered for Answer<T> {
+    fn describe(signature: &mut Signature, schemas: &mut Schemas) {
+        signature.status = 200;
+        signature.answer = Some(schemas.answered::<T>());
+    }
+}
+
+impl<T: JsonSchema> Answered for Tagged<T> {
     fn describe(signature: &mut Signature, schemas: &mut Schemas) {
         signature.status = 200;
         signature.answer = Some(schemas.answered::<T>());

@@ -59,6 +59,11 @@ impl Capacity {
         self.estimate = self.estimate.max(self.config.floor[2]);
     }
 
+    /// Other settings hold from now on. What was learnt stays.
+    pub const fn configure(&mut self, config: CapacityConfig) {
+        self.config = config;
+    }
+
     /// Costs a second.
     #[must_use]
     pub const fn estimate(&self) -> f64 {

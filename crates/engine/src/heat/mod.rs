@@ -14,6 +14,7 @@ mod sketch;
 
 pub use capacity::{Bars, Capacity};
 pub use level::{Channels, Level, LevelChange, Thermometer};
+pub use madang_proto::rest::HeatCause as Cause;
 pub use madang_proto::{CapacityConfig, Costs, HeatConfig, LevelPacing, PacingConfig};
 pub use sketch::{Counted, Sketch};
 
@@ -71,32 +72,6 @@ impl Work {
             bytes: self.bytes.saturating_add(other.bytes),
             joins: self.joins.saturating_add(other.joins),
             reads: self.reads.saturating_add(other.reads),
-        }
-    }
-}
-
-/// What makes a channel hot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Many messages.
-    Entries,
-    /// Many receivers, or long messages to them.
-    Delivery,
-    /// Many users who join and leave.
-    Joins,
-    /// Many reads of history.
-    History,
-}
-
-impl Cause {
-    /// The word in logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Entries => "entries",
-            Self::Delivery => "delivery",
-            Self::Joins => "joins",
-            Self::History => "history",
         }
     }
 }

@@ -105,11 +105,12 @@ pub struct Quantiles {
 }
 
 /// What makes a channel hot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HeatCause {
     /// Many messages.
+    #[default]
     Entries,
     /// Many receivers, or long messages to them.
     Delivery,
@@ -117,6 +118,19 @@ pub enum HeatCause {
     Joins,
     /// Many reads of history.
     History,
+}
+
+impl HeatCause {
+    /// The word in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Entries => "entries",
+            Self::Delivery => "delivery",
+            Self::Joins => "joins",
+            Self::History => "history",
+        }
+    }
 }
 
 /// A channel on the board.
@@ -281,9 +295,18 @@ pub struct OverrideSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OverrideWish {
-    /// What is set.
-    #[serde(flatten)]
-    pub settings: OverrideSettings,
+    /// Holds the channel at this level; `normal` exempts it from pacing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<HeatLevel>,
+    /// Instead of what the level says; 0 to 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_ms: Option<u16>,
+    /// Instead of what the level says; 0 to 21,600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_mode_seconds: Option<u16>,
+    /// Instead of what the level says, on each node; 0 closes joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joins_per_second: Option<u32>,
     /// The minutes until it ends by itself, 1 to 1,440.
     pub minutes: u32,
     /// Why, 10 to 500 characters. For people.
@@ -291,6 +314,15 @@ pub struct OverrideWish {
     /// Only answer what would follow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+}
+
+impl OverrideWish {
+    /// What is set.
+    #[must_use]
+    pub const fn settings(&self) -> OverrideSettings {
+        let &Self { level, batch_ms, slow_mode_seconds, joins_per_second, .. } = self;
+        OverrideSettings { level, batch_ms, slow_mode_seconds, joins_per_second }
+    }
 }
 
 /// An override.
@@ -302,7 +334,7 @@ pub struct OverrideCard {
     pub settings: OverrideSettings,
     /// The operator who set it.
     pub by: String,
-    /// Why.
+    /// The reason, as the operator said.
     pub why: String,
     /// When it was set.
     pub since: Millis,
@@ -354,7 +386,7 @@ pub struct OperatorConfig {
 /// What may change while the server runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct RuntimeConfig {
     /// Hot channels.
     pub heat: HeatConfig,
@@ -409,7 +441,7 @@ pub struct ActCard {
     pub channel_id: Option<ChannelId>,
     /// What changed, in words.
     pub change: String,
-    /// Why.
+    /// The reason, as the operator said.
     pub why: String,
 }
 

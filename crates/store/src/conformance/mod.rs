@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
 
 mod accounts;
+mod acts;
 mod alerts;
 mod build;
 mod channels;
@@ -44,6 +45,7 @@ use crate::error::{StoreError, StoreResult};
 use crate::{Store, Upkeep, for_each_order_case, for_each_store_case};
 
 use accounts::*;
+use acts::*;
 use alerts::*;
 use channels::*;
 use commit_order::*;
@@ -282,6 +284,7 @@ macro_rules! for_each_store_case {
             a_change_of_an_invitation_is_settled_unless_there_was_a_later_one
             presence_settings_are_kept
             channel_settings_compare_the_revision
+            acts_are_in_one_order_without_a_hole
             a_message_is_hidden_from_one_user
             an_erasure_stays_until_it_ends
             data_of_a_deleted_user_is_removed_in_steps

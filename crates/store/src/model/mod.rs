@@ -4,6 +4,7 @@
 //! incomplete. Everything is drawn from a seed, and nothing sleeps: a delay is a number of yields.
 
 mod accounts;
+mod acts;
 mod channels;
 mod commit_order;
 mod contacts;
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::accounts::{Claim, User};
+use crate::acts::Act;
 use crate::channels::{Channel, Member, Membership, Seats};
 use crate::commit_order::{Commit, CommitFeed, EpochRow};
 use crate::contacts::{Contact, PresenceRow};
@@ -100,6 +102,7 @@ struct State {
     kept_handles: BTreeMap<String, Millis>,
     deletions: BTreeSet<UserId>,
     invitations: BTreeMap<[u8; 32], (Invitation, BTreeSet<UserId>)>,
+    acts: Vec<Act>,
     sign_in_revs: BTreeMap<UserId, u64>,
     users: BTreeMap<UserId, (User, String)>,
     devices: BTreeMap<DeviceId, Device>,

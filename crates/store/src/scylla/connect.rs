@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Scylla;
+use super::acts::LastBucket;
 use super::cluster::{Cluster, Product};
 use super::schema::{self, Versions};
 use super::session::Cql;
@@ -147,7 +148,7 @@ pub async fn connect(
     });
     let cluster = cluster.await?;
     let cql = Cql::new(cluster.session, &cluster.data_center);
-    Ok(Arc::new(Scylla { cql: Arc::new(cql) }))
+    Ok(Arc::new(Scylla { cql: Arc::new(cql), last_bucket: LastBucket::default() }))
 }
 
 /// Reaches the cluster, with pauses between the tries.

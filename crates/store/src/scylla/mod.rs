@@ -25,6 +25,7 @@
 //! where.
 
 mod accounts;
+mod acts;
 mod channels;
 mod cluster;
 mod codec;
@@ -67,6 +68,7 @@ use session::Cql;
 #[derive(Debug)]
 pub struct Scylla {
     cql: Arc<Cql>,
+    last_bucket: acts::LastBucket,
 }
 
 impl Scylla {

@@ -2,6 +2,7 @@
 //! [`super::Embedded`]: reads run on a reader, writes in the writer's next transaction.
 
 mod accounts;
+mod acts;
 pub(super) mod alerts;
 pub(super) mod channels;
 mod contacts;

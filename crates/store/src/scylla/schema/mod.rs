@@ -22,7 +22,7 @@ use tables::tables;
 
 /// The version of `schema.cql`. Raise it with every change, and add a change of a table that existed before to [`apply`], which makes
 /// new tables by itself.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 4;
 
 /// The version of a keyspace beside the one of this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

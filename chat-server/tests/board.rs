@@ -1,0 +1,352 @@
+//! Operators: signing in, the board, configuration at run time, overrides, and what is recorded of it.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use madang_engine::heat::Level;
+use madang_ids::ChannelId;
+use madang_proto::rest::OperatorScope;
+use madang_testkit::{Answer, Config, ManualClock, PATIENCE, Rest, Storage, TestNode, manual_clock};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Message, http};
+
+struct Stage {
+    node: TestNode,
+    rest: Rest,
+    hand: ManualClock,
+    channel: String,
+    storage: Storage,
+    config: Config,
+    clock: madang_service::Clock,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let mut config = Config::default();
+        config.limits.enabled = false;
+        config.tokens.access_seconds = 86_400;
+        let (clock, hand) = manual_clock();
+        let storage = Storage::embedded();
+        let node = TestNode::start(config.clone(), &storage, clock.clone()).await.unwrap();
+        let rest = Rest::new(&node.url());
+        let owner = rest.sign_up("owner").await;
+        let wish = json!({ "kind": "open", "name": "Concert" });
+        let view = rest.must("POST", "/v1/channels", owner["access_token"].as_str(), Some(&wish)).await;
+        let channel = view["id"].as_str().unwrap().to_owned();
+        Self { node, rest, hand, channel, storage, config, clock }
+    }
+
+    /// Adds an operator, who signs in. Returns the token.
+    async fn operator(&self, name: &str, scope: OperatorScope) -> String {
+        let secret = self.node.node.gateway.operations.operators.add(name, scope).await.unwrap();
+        let body = json!({ "name": name, "secret": secret.reveal() });
+        let signed_in = self.rest.must("POST", "/v1/operator/token", None, Some(&body)).await;
+        signed_in["token"].as_str().unwrap().to_owned()
+    }
+
+    async fn call(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Answer {
+        let path = format!("/v1/operator{path}");
+        self.rest.call(method, &path, Some(token), None, body).await.unwrap()
+    }
+
+    async fn put_config(&self, token: &str, tag: &str, body: &Value) -> (u16, Value) {
+        let url = format!("{}/v1/operator/config", self.node.url());
+        let request = reqwest::Client::new().put(url).bearer_auth(token).header("If-Match", tag).json(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    fn override_path(&self) -> String {
+        format!("/channels/{}/override", self.channel)
+    }
+
+    fn level(&self) -> Level {
+        let id: ChannelId = self.channel.parse().unwrap();
+        self.node.node.gateway.operations.heats.level(id)
+    }
+
+    /// Lets a second pass, and waits until it was decided about.
+    async fn second(&self, deliveries: u64) {
+        let heats = &self.node.node.gateway.operations.heats;
+        heats.delivered(self.channel.parse().unwrap(), 1, deliveries, 0);
+        let decided = heats.decided();
+        let waited = async {
+            while heats.decided() == decided {
+                self.hand.advance(Duration::from_millis(100));
+                // waits for: the task that decides once a second
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited).await.unwrap();
+    }
+}
+
+fn refused(answer: &Answer) -> (u16, &str, &str) {
+    let text = |name: &str| answer.body[name].as_str().unwrap_or_default();
+    (answer.status, text("code"), text("field"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_signs_in_with_a_secret_and_only_with_it() {
+    let stage = Stage::new().await;
+    let token = stage.operator("ada", OperatorScope::View).await;
+    assert_eq!(stage.call("GET", "/board", &token, None).await.status, 200);
+    for (name, secret) in [("ada", "mop_00000000000000000000000000000000"), ("bob", "x"), ("", "")] {
+        let body = json!({ "name": name, "secret": secret });
+        let answer = stage.rest.call("POST", "/v1/operator/token", None, None, Some(&body)).await.unwrap();
+        assert_eq!(refused(&answer), (401, "unauthorized", "secret"));
+    }
+    // A user is no operator, and an operator no user.
+    let user = stage.rest.sign_up("carl").await;
+    let answer = stage.call("GET", "/board", user["access_token"].as_str().unwrap(), None).await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(stage.rest.call("GET", "/v1/me", Some(&token), None, None).await.unwrap().status, 401);
+    // A new secret ends the tokens of the one before; so does the removal; and so do fifteen minutes.
+    let newer = stage.operator("ada", OperatorScope::View).await;
+    assert_eq!(stage.call("GET", "/board", &token, None).await.status, 401);
+    assert_eq!(stage.call("GET", "/board", &newer, None).await.status, 200);
+    stage.node.node.gateway.operations.operators.remove("ada").await.unwrap();
+    assert_eq!(stage.call("GET", "/board", &newer, None).await.status, 401);
+    let last = stage.operator("ada", OperatorScope::Act).await;
+    stage.hand.advance(Duration::from_secs(899));
+    assert_eq!(stage.call("GET", "/board", &last, None).await.status, 200);
+    stage.hand.advance(Duration::from_secs(1));
+    assert_eq!(stage.call("GET", "/board", &last, None).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scope_view_sees_everything_and_may_not_act() {
+    let stage = Stage::new().await;
+    let token = stage.operator("vera", OperatorScope::View).await;
+    let detail = format!("/channels/{}", stage.channel);
+    for path in ["/board", "/config", "/acts", &detail] {
+        assert_eq!(stage.call("GET", path, &token, None).await.status, 200, "{path}");
+    }
+    let wish = json!({ "level": "hot", "minutes": 10, "why": "a concert begins", "dry_run": true });
+    let answer = stage.call("PUT", &stage.override_path(), &token, Some(&wish)).await;
+    assert_eq!(answer.status, 403, "also a dry run");
+    let end = json!({ "why": "the concert is over" });
+    assert_eq!(stage.call("DELETE", &stage.override_path(), &token, Some(&end)).await.status, 403);
+    let config = stage.call("GET", "/config", &token, None).await.body["config"].clone();
+    let change = json!({ "config": config, "why": "just because I can" });
+    assert_eq!(stage.put_config(&token, "\"1\"", &change).await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_is_replaced_by_its_version_and_holds_at_once_and_after_a_restart() {
+    let mut stage = Stage::new().await;
+    let token = stage.operator("ada", OperatorScope::Act).await;
+    let config = stage.call("GET", "/config", &token, None).await.body;
+    let (version, mut wanted) = (config["version"].as_u64().unwrap(), config["config"].clone());
+    wanted["heat"]["pacing"]["blazing"]["batch_ms"] = json!(700);
+    let change = json!({ "config": wanted, "why": "seven hundred is enough" });
+    let (status, stale) = stage.put_config(&token, "\"0\"", &change).await;
+    assert_eq!((status, stale["code"].as_str()), (409, Some("conflict")), "{stale}");
+    let tag = format!("\"{version}\"");
+    let (status, done) = stage.put_config(&token, &tag, &change).await;
+    assert_eq!((status, done["version"].as_u64()), (200, Some(version + 1)), "{done}");
+    let (status, same) = stage.put_config(&token, &format!("\"{}\"", version + 1), &change).await;
+    assert_eq!((status, same["field"].as_str()), (400, Some("config")), "it changes nothing: {same}");
+    stage.second(2_000_000).await;
+    let pacing = |board: &Value| board["channels"][0]["pacing"]["batch_ms"].clone();
+    assert_eq!(pacing(&stage.call("GET", "/board", &token, None).await.body), 700);
+    let acts = stage.call("GET", "/acts", &token, None).await.body;
+    let act = &acts["items"][0];
+    assert_eq!(
+        (act["what"].as_str(), act["by"].as_str(), act["from"].as_str(), act["change"].as_str()),
+        (
+            Some("config_changed"),
+            Some("ada"),
+            Some("127.0.0.1"),
+            Some("heat.pacing.blazing.batch_ms: 1000 -> 700")
+        )
+    );
+    assert_eq!(acts["items"][1]["what"], "operator_added");
+    stage.node.stop().await.unwrap();
+    stage.node = TestNode::start(stage.config.clone(), &stage.storage, stage.clock.clone()).await.unwrap();
+    let operators = &stage.node.node.gateway.operations.operators;
+    operators.refresh().await.unwrap();
+    assert_eq!(
+        (operators.version(), operators.config().config.heat.pacing.blazing.batch_ms),
+        (version + 1, 700)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_configuration_is_refused_by_name_and_the_old_one_stays() {
+    let stage = Stage::new().await;
+    let token = stage.operator("ada", OperatorScope::Act).await;
+    let before = stage.call("GET", "/config", &token, None).await.body;
+    let why = "to see what happens";
+    let with = |pointer: &str, value: Value| {
+        let mut config = before["config"].clone();
+        let (inner, name) = pointer.rsplit_once('/').unwrap();
+        config.pointer_mut(inner).unwrap()[name] = value;
+        json!({ "config": config, "why": why })
+    };
+    let wrong = [
+        ("\"1\"", with("/heat/pacing/hot/batch_ms", json!(5_000)), "config.heat.pacing.hot.batch_ms"),
+        ("\"1\"", with("/heat/capacity/shares", json!([0.5, 0.1, 0.2])), "config.heat.capacity.shares"),
+        ("\"1\"", with("/heat/costs/entry", json!(-1)), "config.heat.costs.entry"),
+        ("\"1\"", json!({ "config": {}, "why": why }), "config.heat"),
+        ("\"1\"", json!({ "config": before["config"], "why": "short" }), "why"),
+        ("1", json!({ "config": before["config"], "why": why }), "If-Match"),
+        ("*", json!({ "config": before["config"], "why": why }), "If-Match"),
+    ];
+    for (tag, change, field) in wrong {
+        let (status, refusal) = stage.put_config(&token, tag, &change).await;
+        assert_eq!((status, refusal["field"].as_str()), (400, Some(field)), "{refusal}");
+    }
+    assert_eq!(stage.call("GET", "/config", &token, None).await.body, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_override_is_tried_set_recorded_and_ends_by_itself() {
+    let stage = Stage::new().await;
+    let token = stage.operator("ada", OperatorScope::Act).await;
+    let path = stage.override_path();
+    let put = async |body: &Value| stage.call("PUT", &path, &token, Some(body)).await;
+    let wish = |dry_run| json!({ "level": "hot", "joins_per_second": 0, "minutes": 10, "why": "the doors are closed", "dry_run": dry_run });
+    let tried = put(&wish(true)).await;
+    assert_eq!((tried.status, &tried.body["set"], stage.level()), (200, &Value::Null, Level::Normal));
+    let set = put(&wish(false)).await.body;
+    assert_eq!((set["set"]["by"].as_str(), stage.level()), (Some("ada"), Level::Hot), "{set}");
+    let fan = stage.rest.sign_up("fan").await;
+    let door = format!("/v1/channels/{}/membership", stage.channel);
+    let join =
+        async || stage.rest.call("PUT", &door, fan["access_token"].as_str(), None, None).await.unwrap();
+    assert_eq!(join().await.body["code"], "limited");
+    let row = &stage.call("GET", "/board", &token, None).await.body["channels"][0];
+    assert_eq!((&row["name"], &row["override"]["joins_per_second"]), (&json!("Concert"), &json!(0)), "{row}");
+    // Ten minutes later the meter decides again.
+    stage.hand.advance(Duration::from_secs(600));
+    stage.second(0).await;
+    assert_eq!(stage.level(), Level::Normal);
+    assert_eq!(join().await.status, 200);
+    // Ended before its time.
+    put(&wish(false)).await;
+    let end = json!({ "why": "the doors are open again" });
+    assert_eq!(stage.call("DELETE", &path, &token, Some(&end)).await.status, 204);
+    assert_eq!(stage.level(), Level::Normal);
+    assert_eq!(stage.call("DELETE", &path, &token, Some(&end)).await.status, 404);
+    let acts = stage.call("GET", "/acts?limit=2", &token, None).await.body;
+    let told = |act: &Value| (act["what"].clone(), act["channel_id"].clone(), act["why"].clone());
+    assert_eq!(told(&acts["items"][0]).0, "override_ended");
+    assert_eq!(
+        told(&acts["items"][1]),
+        (json!("override_set"), json!(stage.channel), json!("the doors are closed"))
+    );
+    let more = format!("/acts?before={}", acts["next"].as_str().unwrap());
+    assert_eq!(stage.call("GET", &more, &token, None).await.body["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_override_without_a_reason_an_end_or_anything_to_set_is_refused() {
+    let stage = Stage::new().await;
+    let token = stage.operator("ada", OperatorScope::Act).await;
+    let wrong = [
+        (json!({ "level": "hot", "minutes": 10, "why": "too short" }), "why"),
+        (json!({ "level": "hot", "minutes": 10 }), "why"),
+        (json!({ "level": "hot", "minutes": 0, "why": "for no time at all" }), "minutes"),
+        (json!({ "level": "hot", "minutes": 1_441, "why": "for more than a day" }), "minutes"),
+        (json!({ "level": "hot", "why": "without an end" }), "minutes"),
+        (json!({ "minutes": 10, "why": "nothing to set" }), "level"),
+        (json!({ "batch_ms": 1_001, "minutes": 10, "why": "too slow for people" }), "batch_ms"),
+        (json!({ "slow_mode_seconds": 21_601, "minutes": 10, "why": "much too slow" }), "slow_mode_seconds"),
+    ];
+    for (wish, field) in wrong {
+        let answer = stage.call("PUT", &stage.override_path(), &token, Some(&wish)).await;
+        assert_eq!(refused(&answer), (400, "invalid", field), "{:?}", answer.body);
+    }
+    let wish = json!({ "level": "hot", "minutes": 10, "why": "a channel of nobody" });
+    assert_eq!(stage.call("PUT", "/channels/77/override", &token, Some(&wish)).await.status, 404);
+    assert_eq!(stage.level(), Level::Normal);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_other_origins_and_clients_from_elsewhere_are_refused() {
+    let stage = Stage::new().await;
+    let token = stage.operator("ada", OperatorScope::Act).await;
+    let url = format!("{}/v1/operator/board", stage.node.url());
+    let status = async |origin: &str| {
+        let request = reqwest::Client::new().get(&url).bearer_auth(&token).header("Origin", origin);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status(&stage.node.url()).await, 200);
+    for origin in ["http://localhost:5173", "https://evil.example", "null"] {
+        assert_eq!(status(origin).await, 403, "{origin}");
+    }
+    // A listener for everybody does not serve operators, unless it is configured to.
+    stage.node.stop().await.unwrap();
+    let mut config = stage.config.clone();
+    config.server.addr = "0.0.0.0:8080".parse().unwrap();
+    for (public, expected) in [(false, 404), (true, 401)] {
+        config.operator.public = public;
+        let node = TestNode::start(config.clone(), &stage.storage, stage.clock.clone()).await.unwrap();
+        let rest = Rest::new(&node.url());
+        let answer = rest.call("GET", "/v1/operator/board", None, None, None).await.unwrap();
+        assert_eq!(answer.status, expected);
+        node.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_live_board_comes_each_second_until_the_token_ends() {
+    let stage = Stage::new().await;
+    let token = stage.operator("ada", OperatorScope::View).await;
+    let url = format!("ws://{}/v1/operator/live", stage.node.addr);
+    let connect = async |token: &str| {
+        let mut request = url.as_str().into_client_request().unwrap();
+        let protocol = http::HeaderValue::from_static("madang.operator.v1.json");
+        request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
+        let (mut socket, answer) = tokio_tungstenite::connect_async(request).await.unwrap();
+        assert_eq!(answer.headers()["sec-websocket-protocol"], "madang.operator.v1.json");
+        socket.send(Message::text(json!({ "token": token }).to_string())).await.unwrap();
+        socket
+    };
+    let mut wrong = connect("nonsense").await;
+    let Some(Ok(Message::Close(Some(frame)))) = wrong.next().await else { panic!("it must be closed") };
+    assert_eq!(u16::from(frame.code), 4401);
+    let mut socket = connect(&token).await;
+    let next = async |socket: &mut tokio_tungstenite::WebSocketStream<_>| {
+        let waited = async {
+            loop {
+                tokio::select! {
+                    frame = socket.next() => return frame.unwrap().unwrap(),
+                    // waits for: the task that makes the board, once a second of the manual clock
+                    () = tokio::time::sleep(Duration::from_millis(2)) => stage.hand.advance(Duration::from_millis(250)),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited).await.unwrap()
+    };
+    let Message::Text(text) = next(&mut socket).await else { panic!("a board must come") };
+    let board: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (board["nodes"][0]["is_ready"].as_bool(), board["channels"].as_array().unwrap().len()),
+        (Some(true), 0)
+    );
+    // It appears within two seconds.
+    stage.second(2_000_000).await;
+    let mut seconds = 0;
+    loop {
+        let Message::Text(text) = next(&mut socket).await else { panic!("a board must come") };
+        let board: Value = serde_json::from_str(&text).unwrap();
+        if board["channels"][0]["level"] == "blazing" {
+            break;
+        }
+        seconds += 1;
+        assert!(seconds < 2, "{board}");
+    }
+    stage.node.node.gateway.operations.operators.remove("ada").await.unwrap();
+    let closed = async {
+        loop {
+            if let Message::Close(Some(frame)) = next(&mut socket).await {
+                return u16::from(frame.code);
+            }
+        }
+    };
+    assert_eq!(closed.await, 4401);
+}
