@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use madang_engine::overload::{Attempt, Breaker, BreakerConfig, Outcome};
 use madang_ids::Millis;
 use madang_proto::{ApnsEnvironment, PushProvider, PushTarget};
 use madang_service::Clock;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::core::{Breaker, Guard, Verdict};
+use crate::core::{Guard, Verdict};
 use crate::metrics::PushMetrics;
 use crate::notice::Answer;
 use crate::web_push::Endpoint;
@@ -30,6 +31,9 @@ const LANES: usize = 1_024;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// When it is worth another try if all places are taken.
 const BUSY: Duration = Duration::from_secs(5);
+/// A service that fails is left alone for 30 s, and then tried with one call. An alert can wait, so there is no shorter rest.
+const BREAKER: BreakerConfig =
+    BreakerConfig { first_rest: Duration::from_secs(30), longest_rest: Duration::from_secs(30), probes: 1 };
 
 /// All lanes of a process.
 pub(crate) struct Lanes {
@@ -47,27 +51,31 @@ struct Lane {
     state: Mutex<LaneState>,
 }
 
-#[derive(Default)]
 struct LaneState {
     breaker: Breaker,
     /// The operator must look: the keys of this server are not accepted.
     paused_until: Millis,
 }
 
+impl Default for LaneState {
+    fn default() -> Self {
+        Self { breaker: Breaker::new(BREAKER), paused_until: Millis::default() }
+    }
+}
+
 /// The right to make one call. [`Lanes::count`] takes it back with the answer.
 pub(crate) struct Place {
     lane: Arc<Lane>,
     clock: Clock,
-    is_counted: bool,
+    /// `None` once it is counted.
+    attempt: Option<Attempt>,
     _permit: OwnedSemaphorePermit,
     _stranger: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.is_counted {
-            self.lane.state.lock().breaker.give_back(self.clock.elapsed());
-        }
+        self.record(Outcome::Dropped);
     }
 }
 
@@ -75,6 +83,12 @@ impl Place {
     /// Whether the service is named by a user, who chooses what it answers.
     pub(crate) fn is_strange(&self) -> bool {
         !self.lane.is_known
+    }
+
+    fn record(&mut self, outcome: Outcome) {
+        if let Some(attempt) = self.attempt.take() {
+            self.lane.state.lock().breaker.record(attempt, self.clock.elapsed(), outcome);
+        }
     }
 }
 
@@ -113,11 +127,10 @@ impl Lanes {
         let (permit, stranger) = taken.ok_or(Full { wait: BUSY })?;
         // After the place was taken: a breaker that tries the service again lets one call through, which must be made.
         self.check(&lane)?;
-        if !lane.state.lock().breaker.may_call(self.clock.elapsed()) {
-            return Err(Full { wait: BUSY });
-        }
+        let attempt = lane.state.lock().breaker.try_call(self.clock.elapsed());
+        let attempt = Some(attempt.map_err(|_| Full { wait: BUSY })?);
         let clock = self.clock.clone();
-        Ok(Place { lane, clock, is_counted: false, _permit: permit, _stranger: stranger })
+        Ok(Place { lane, clock, attempt, _permit: permit, _stranger: stranger })
     }
 
     /// Whether the service is left alone at present.
@@ -125,7 +138,7 @@ impl Lanes {
         let (now, steady) = (self.clock.now_ms(), self.clock.elapsed());
         let state = lane.state.lock();
         let paused = state.paused_until.get().saturating_sub(now.get());
-        let open = state.breaker.opens_at(steady).map(|at| at.saturating_sub(steady));
+        let open = state.breaker.check(steady).err().map(|refused| refused.retry_after);
         match Duration::from_millis(paused).max(open.unwrap_or_default()) {
             Duration::ZERO => Ok(()),
             wait => Err(Full { wait }),
@@ -134,13 +147,12 @@ impl Lanes {
 
     /// Counts the answer to a call. Whether a subscription that is gone may be removed: not while the provider calls too many so.
     pub(crate) fn count(&self, mut place: Place, provider: PushProvider, answer: &Answer) -> bool {
-        place.is_counted = true;
         let has_failed = match answer.verdict {
             Verdict::Unknown => true,
             Verdict::NotTaken { .. } => answer.status.is_none_or(|status| status >= 500),
             _ => false,
         };
-        place.lane.state.lock().breaker.count(self.clock.elapsed(), has_failed);
+        place.record(if has_failed { Outcome::Failed } else { Outcome::Ok });
         let is_gone = matches!(answer.verdict, Verdict::Gone { .. } | Verdict::WrongEnvironment);
         let mut guards = self.guards.lock();
         let guard = guards.entry(provider).or_default();
