@@ -1,8 +1,10 @@
 //! Overload: a node refuses work early, and the least important work first, instead of doing all of it late.
 
 mod breaker;
+mod limit;
 
 pub use breaker::{Attempt, Breaker, BreakerConfig};
+pub use limit::{Limit, Permit};
 
 use std::time::Duration;
 
