@@ -1,9 +1,11 @@
 //! Overload: a node refuses work early, and the least important work first, instead of doing all of it late.
 
 mod breaker;
+mod fair;
 mod limit;
 
 pub use breaker::{Attempt, Breaker, BreakerConfig};
+pub use fair::{Fair, FairConfig, Lane};
 pub use limit::{Limit, Permit};
 
 use std::time::Duration;
