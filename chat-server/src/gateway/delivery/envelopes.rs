@@ -5,7 +5,8 @@ use std::sync::Arc;
 use madang_bus::{Delivery, Envelope, Event, EventKind, Loss, Receivers};
 use madang_engine::heat::Level;
 use madang_engine::log::Row;
-use madang_ids::{LogId, UserId};
+use madang_engine::overload::{Fair, FairConfig, Lane, Price};
+use madang_ids::{ChannelId, LogId, UserId};
 use madang_proto::{CloseReason, Content, ServerFrame, UserCard, limits};
 use tokio::sync::mpsc;
 
@@ -14,18 +15,115 @@ use crate::gateway::connection::outbound::Frames;
 use crate::gateway::delivery::encode;
 use crate::heat::Saving;
 
+/// What a channel costs in a round, in receivers.
+const QUANTUM: u64 = 1_000;
+/// Bytes that may wait of one open channel, and of all: a channel that exceeds it gets a gap, and hurts nobody else. A small part of
+/// what the feed of the embedded store has room for, which the rows keep occupied.
+const OPEN_BYTES: u64 = 1024 * 1024;
+const ALL_BYTES: u64 = 4 * OPEN_BYTES;
+/// The memory of an envelope besides its rows and its receivers.
+const ENVELOPE_BYTES: usize = 256;
+/// Envelopes that are sorted before one is delivered.
+const SORTED_AT_ONCE: usize = 256;
+/// After deliveries of this cost other tasks get their turn.
+const WORK_AT_ONCE: u64 = 1_000;
+/// The key of everything that is not of an open channel. It keeps its order, because the items of an inbox follow each other.
+const INBOXES: ChannelId = ChannelId::from_raw(0);
+
 /// Delivers envelopes until the inbox closes the channel.
+///
+/// What concerns inboxes and what concerns open channels take turns by cost, and among open channels each gets its share: a channel with
+/// thousands of subscribers does not hold up others before it is known to be hot.
 pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>) {
-    while let Some(envelope) = envelopes.recv().await {
+    let config = FairConfig { quantum: QUANTUM, key_bytes: OPEN_BYTES, lane_bytes: ALL_BYTES };
+    let mut waiting = Fair::new(config);
+    let mut work = 0;
+    loop {
+        let is_idle = waiting.is_empty();
+        for _ in 0..SORTED_AT_ONCE {
+            match envelopes.try_recv() {
+                Ok(envelope) => gateway.sort(&mut waiting, envelope),
+                Err(_) => break,
+            }
+        }
+        if let Some((_, envelope)) = waiting.pop() {
+            work += gateway.cost_of(&envelope);
+            gateway.deliver_envelope(envelope);
+        } else if is_idle {
+            let Some(envelope) = envelopes.recv().await else { return };
+            gateway.sort(&mut waiting, envelope);
+        }
+        if work >= WORK_AT_ONCE {
+            work = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Gateway {
+    /// Puts an envelope behind those of its kind. A loss is covered at once, behind everything that came before it.
+    fn sort(&self, waiting: &mut Fair<ChannelId, Envelope>, envelope: Envelope) {
+        let (lane, key) = match &envelope {
+            Envelope::Open(open) => (Lane::Others, open.channel),
+            Envelope::Lost(_) => {
+                while let Some((_, before)) = waiting.pop() {
+                    self.deliver_envelope(before);
+                }
+                return self.deliver_envelope(envelope);
+            }
+            Envelope::Delivery(_) | Envelope::Event(..) | Envelope::Profile(..) => (Lane::Direct, INBOXES),
+        };
+        if let Err(refused) = waiting.push(lane, key, self.price_of(&envelope), envelope) {
+            match refused {
+                // Its subscribers get a gap up to the head.
+                Envelope::Open(open) => self.lose_open(Some(open.channel)),
+                // There is room again once what waits was delivered.
+                refused => {
+                    while let Some((_, before)) = waiting.pop() {
+                        self.deliver_envelope(before);
+                    }
+                    self.deliver_envelope(refused);
+                }
+            }
+        }
+    }
+
+    /// About the number of connections that a delivery visits.
+    fn cost_of(&self, envelope: &Envelope) -> u64 {
+        let receivers = match envelope {
+            Envelope::Delivery(delivery) => delivery.recipients.len(),
+            Envelope::Open(open) => self.subscribers.count(open.channel),
+            Envelope::Event(_, Receivers::Users(users)) => users.len(),
+            Envelope::Event(_, Receivers::Subscribers) | Envelope::Lost(_) => 1,
+            Envelope::Profile(_, users) => users.len(),
+        };
+        receivers as u64 + 1
+    }
+
+    fn price_of(&self, envelope: &Envelope) -> Price {
+        let bytes = match envelope {
+            Envelope::Delivery(delivery) => {
+                delivery.rows.size_bytes() + size_of_val(&delivery.recipients[..])
+            }
+            Envelope::Open(open) => open.rows.size_bytes(),
+            Envelope::Event(_, Receivers::Users(users)) | Envelope::Profile(_, users) => {
+                size_of_val(&users[..])
+            }
+            Envelope::Event(_, Receivers::Subscribers) | Envelope::Lost(_) => 0,
+        };
+        Price { cost: self.cost_of(envelope), bytes: (bytes + ENVELOPE_BYTES) as u64 }
+    }
+
+    fn deliver_envelope(&self, envelope: Envelope) {
         match envelope {
-            Envelope::Delivery(delivery) => gateway.deliver(&delivery),
-            Envelope::Event(event, receivers) => gateway.deliver_event(&event, &receivers),
-            Envelope::Profile(card, users) => gateway.notify_profile(*card, &users),
-            Envelope::Open(open) => gateway.pace_open(&open),
+            Envelope::Delivery(delivery) => self.deliver(&delivery),
+            Envelope::Event(event, receivers) => self.deliver_event(&event, &receivers),
+            Envelope::Profile(card, users) => self.notify_profile(*card, &users),
+            Envelope::Open(open) => self.pace_open(&open),
             Envelope::Lost(loss) => {
                 // What came before the loss is delivered before it is covered.
-                gateway.deliver_held();
-                gateway.handle_loss(loss);
+                self.deliver_held();
+                self.handle_loss(loss);
             }
         }
     }

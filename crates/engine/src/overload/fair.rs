@@ -7,17 +7,26 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// The settings of a [`Fair`], in units of cost.
+/// The settings of a [`Fair`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FairConfig {
     /// The cost that a key may spend in a round. An item that costs n quanta waits for n rounds, so it should be no less than the
     /// greatest cost of an item: then each call is O(1). Zero counts as one.
     pub quantum: u64,
-    /// The cost that may wait for one key.
-    pub key_cost: u64,
-    /// The cost that may wait in each lane. The lanes have bounds of their own, so that a flood of channels leaves room for direct
+    /// The bytes that may wait for one key.
+    pub key_bytes: u64,
+    /// The bytes that may wait in each lane. The lanes have bounds of their own, so that a flood of channels leaves room for direct
     /// messages.
-    pub lane_cost: u64,
+    pub lane_bytes: u64,
+}
+
+/// What an item takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// Its share of the service. Zero counts as one.
+    pub cost: u64,
+    /// Its memory. Zero counts as one, so that the bounds on bytes bound items as well.
+    pub bytes: u64,
 }
 
 /// The two kinds of keys. While both wait, each gets half of the service.
@@ -36,7 +45,7 @@ pub enum Lane {
 /// which they came. A key that has work in each round spends one quantum of cost a round, and what it did not spend in the next one.
 /// Two keys of a lane that begin to wait together are never further apart than a quantum and the greatest cost, and an item of a key
 /// that was idle waits for one round of the others at most. The lanes take turns by cost: direct items first, then whichever lane got
-/// less while both waited. Memory: the items, which the costs bound, and the keys that wait. O(1).
+/// less while both waited. Memory: the items, which their bytes bound, and the keys that wait. O(1).
 #[derive(Debug, Clone)]
 pub struct Fair<K, T> {
     config: FairConfig,
@@ -52,14 +61,14 @@ struct Round<K, T> {
     queues: HashMap<K, Queue<T>>,
     /// The keys that wait, the next one first.
     turns: VecDeque<K>,
-    cost: u64,
+    bytes: u64,
 }
 
 /// The items of one key. Never empty.
 #[derive(Debug, Clone)]
 struct Queue<T> {
-    items: VecDeque<(u64, T)>,
-    cost: u64,
+    items: VecDeque<(Price, T)>,
+    bytes: u64,
     /// The cost that may be spent yet in this turn.
     deficit: u64,
 }
@@ -72,13 +81,20 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         Self { config, direct: Round::new(), others: Round::new(), direct_ahead: 0 }
     }
 
-    /// Appends an item to the queue of its key. An item costs at least one, so that the bounds on costs bound items as well.
+    /// Appends an item to the queue of its key.
     ///
     /// # Errors
-    /// The item, if the bound of its key or of its lane would be exceeded.
-    pub fn push(&mut self, lane: Lane, key: K, cost: u64, item: T) -> Result<(), T> {
+    /// The item, if something waits and the bound of its key or of its lane would be exceeded.
+    pub fn push(&mut self, lane: Lane, key: K, price: Price, item: T) -> Result<(), T> {
         let config = self.config;
-        self.lane(lane).push(&config, key, cost.max(1), item)
+        let price = Price { cost: price.cost.max(1), bytes: price.bytes.max(1) };
+        self.lane(lane).push(&config, key, price, item)
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.direct.turns.is_empty() && self.others.turns.is_empty()
     }
 
     /// Takes the next item.
@@ -112,22 +128,23 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
 
 impl<K: Copy + Eq + Hash, T> Round<K, T> {
     fn new() -> Self {
-        Self { queues: HashMap::new(), turns: VecDeque::new(), cost: 0 }
+        Self { queues: HashMap::new(), turns: VecDeque::new(), bytes: 0 }
     }
 
-    fn push(&mut self, config: &FairConfig, key: K, cost: u64, item: T) -> Result<(), T> {
-        let waiting = self.queues.get(&key).map_or(0, |queue| queue.cost);
-        let is_over = |waiting: u64, bound: u64| waiting.saturating_add(cost) > bound;
-        if is_over(waiting, config.key_cost) || is_over(self.cost, config.lane_cost) {
+    fn push(&mut self, config: &FairConfig, key: K, price: Price, item: T) -> Result<(), T> {
+        let waiting = self.queues.get(&key).map_or(0, |queue| queue.bytes);
+        // One item fits in any case, however large it is.
+        let is_over = |waiting: u64, bound: u64| waiting > 0 && waiting.saturating_add(price.bytes) > bound;
+        if is_over(waiting, config.key_bytes) || is_over(self.bytes, config.lane_bytes) {
             return Err(item);
         }
         let queue = self.queues.entry(key).or_insert_with(|| {
             self.turns.push_back(key);
-            Queue { items: VecDeque::new(), cost: 0, deficit: config.quantum }
+            Queue { items: VecDeque::new(), bytes: 0, deficit: config.quantum }
         });
-        queue.items.push_back((cost, item));
-        queue.cost += cost;
-        self.cost += cost;
+        queue.items.push_back((price, item));
+        queue.bytes += price.bytes;
+        self.bytes += price.bytes;
         Ok(())
     }
 
@@ -135,14 +152,14 @@ impl<K: Copy + Eq + Hash, T> Round<K, T> {
         loop {
             let key = *self.turns.front()?;
             let queue = self.queues.get_mut(&key)?;
-            if let Some((cost, item)) = queue.take() {
-                self.cost -= cost;
+            if let Some((price, item)) = queue.take() {
+                self.bytes -= price.bytes;
                 if queue.items.is_empty() {
                     // Its deficit goes with it: a key does not save up while it is idle.
                     self.queues.remove(&key);
                     self.turns.pop_front();
                 }
-                return Some((key, cost, item));
+                return Some((key, price.cost, item));
             }
             queue.deficit = queue.deficit.saturating_add(quantum);
             self.turns.rotate_left(1);
@@ -152,11 +169,11 @@ impl<K: Copy + Eq + Hash, T> Round<K, T> {
 
 impl<T> Queue<T> {
     /// The first item, unless it costs more than the key may spend in this turn.
-    fn take(&mut self) -> Option<(u64, T)> {
-        let (cost, item) = self.items.pop_front_if(|(cost, _)| *cost <= self.deficit)?;
-        self.deficit -= cost;
-        self.cost -= cost;
-        Some((cost, item))
+    fn take(&mut self) -> Option<(Price, T)> {
+        let (price, item) = self.items.pop_front_if(|(price, _)| price.cost <= self.deficit)?;
+        self.deficit -= price.cost;
+        self.bytes -= price.bytes;
+        Some((price, item))
     }
 }
 
@@ -167,18 +184,23 @@ mod tests {
     use super::*;
 
     const QUANTUM: u64 = 64;
-    const CONFIG: FairConfig = FairConfig { quantum: QUANTUM, key_cost: 1_000, lane_cost: 2_500 };
+    const CONFIG: FairConfig = FairConfig { quantum: QUANTUM, key_bytes: 1_000, lane_bytes: 2_500 };
+
+    /// Its cost is its size.
+    const fn price(size: u64) -> Price {
+        Price { cost: size, bytes: size }
+    }
 
     fn wide() -> FairConfig {
-        FairConfig { key_cost: u64::MAX, lane_cost: u64::MAX, ..CONFIG }
+        FairConfig { key_bytes: u64::MAX, lane_bytes: u64::MAX, ..CONFIG }
     }
 
     #[test]
     fn a_flood_of_one_channel_delays_another_by_one_turn() {
         let mut fair = Fair::new(wide());
-        (0..100_000).for_each(|number| fair.push(Lane::Others, 1, 1, number).unwrap());
+        (0..100_000).for_each(|number| fair.push(Lane::Others, 1, price(1), number).unwrap());
         (0..30).for_each(|_| assert_eq!(fair.pop().unwrap().0, 1));
-        fair.push(Lane::Others, 2, 1, 7).unwrap();
+        fair.push(Lane::Others, 2, price(1), 7).unwrap();
         let before = std::iter::from_fn(|| fair.pop()).take_while(|(key, _)| *key == 1).count();
         assert_eq!(before, 34, "the rest of the turn");
     }
@@ -187,12 +209,12 @@ mod tests {
     fn a_direct_message_waits_for_one_item_at_most() {
         let mut fair = Fair::new(wide());
         for key in 0..1_000 {
-            (0..10).for_each(|_| fair.push(Lane::Others, key, 50, "other").unwrap());
+            (0..10).for_each(|_| fair.push(Lane::Others, key, price(50), "other").unwrap());
         }
         for _ in 0..20 {
-            fair.push(Lane::Direct, 7, 3, "direct").unwrap();
+            fair.push(Lane::Direct, 7, price(3), "direct").unwrap();
             assert_eq!(fair.pop(), Some((7, "direct")));
-            fair.push(Lane::Direct, 7, 3, "direct").unwrap();
+            fair.push(Lane::Direct, 7, price(3), "direct").unwrap();
             assert_eq!(fair.pop().unwrap().1, "other", "the lanes take turns");
             assert_eq!(fair.pop(), Some((7, "direct")));
             assert_eq!(fair.pop().unwrap().1, "other");
@@ -202,17 +224,17 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_returned_and_a_lane_leaves_the_other_its_room() {
         let mut fair = Fair::new(CONFIG);
-        assert_eq!(fair.push(Lane::Others, 1, 999, 'a'), Ok(()));
-        assert_eq!(fair.push(Lane::Others, 1, 2, 'b'), Err('b'), "the bound of the key");
-        assert_eq!(fair.push(Lane::Others, 1, 0, 'c'), Ok(()), "it costs one");
-        assert_eq!(fair.push(Lane::Others, 1, 0, 'd'), Err('d'));
-        assert_eq!(fair.push(Lane::Others, 2, 1_000, 'e'), Ok(()));
-        assert_eq!(fair.push(Lane::Others, 3, 501, 'f'), Err('f'), "the bound of the lane");
-        assert_eq!(fair.push(Lane::Others, 3, u64::MAX, 'g'), Err('g'));
-        assert_eq!(fair.push(Lane::Direct, 1, 1_000, 'h'), Ok(()));
+        assert_eq!(fair.push(Lane::Others, 1, price(999), 'a'), Ok(()));
+        assert_eq!(fair.push(Lane::Others, 1, price(2), 'b'), Err('b'), "the bound of the key");
+        assert_eq!(fair.push(Lane::Others, 1, price(0), 'c'), Ok(()), "it costs one");
+        assert_eq!(fair.push(Lane::Others, 1, price(0), 'd'), Err('d'));
+        assert_eq!(fair.push(Lane::Others, 2, price(1_000), 'e'), Ok(()));
+        assert_eq!(fair.push(Lane::Others, 3, price(501), 'f'), Err('f'), "the bound of the lane");
+        assert_eq!(fair.push(Lane::Others, 3, price(u64::MAX), 'g'), Err('g'));
+        assert_eq!(fair.push(Lane::Direct, 1, price(1_000), 'h'), Ok(()));
         assert_eq!(std::iter::from_fn(|| fair.pop()).map(|(_, item)| item).collect::<String>(), "hace");
-        assert_eq!((fair.others.cost, fair.others.queues.len(), fair.others.turns.len()), (0, 0, 0));
-        assert_eq!(fair.push(Lane::Others, 3, 1_000, 'i'), Ok(()), "there is room again");
+        assert_eq!((fair.others.bytes, fair.others.queues.len(), fair.others.turns.len()), (0, 0, 0));
+        assert_eq!(fair.push(Lane::Others, 3, price(1_000), 'i'), Ok(()), "there is room again");
     }
 
     proptest! {
@@ -228,8 +250,9 @@ mod tests {
                 if is_push {
                     let in_lane: u64 = (0..5).filter(|other| lane(*other) == lane(key)).map(waiting).sum();
                     let charged = cost.max(1);
-                    let fits = waiting(key) + charged <= 1_000 && in_lane + charged <= 2_500;
-                    prop_assert_eq!(fair.push(lane(key), key, cost, number), if fits { Ok(()) } else { Err(number) });
+                    let fits = |waiting, bound| waiting == 0 || waiting + charged <= bound;
+                    let fits = fits(waiting(key), 1_000) && fits(in_lane, 2_500);
+                    prop_assert_eq!(fair.push(lane(key), key, price(cost), number), if fits { Ok(()) } else { Err(number) });
                     if fits {
                         model.entry(key).or_default().push_back((charged, number));
                     }
@@ -253,7 +276,7 @@ mod tests {
         ) {
             let mut fair = Fair::new(FairConfig { quantum, ..wide() });
             for (key, costs) in costs.iter().enumerate() {
-                costs.iter().for_each(|cost| fair.push(Lane::Others, key, *cost, *cost).unwrap());
+                costs.iter().for_each(|cost| fair.push(Lane::Others, key, price(*cost), *cost).unwrap());
             }
             let (mut served, mut left) = (vec![0_u64; costs.len()], costs.iter().map(Vec::len).collect::<Vec<_>>());
             while let Some((key, cost)) = fair.pop() {
@@ -275,12 +298,12 @@ mod tests {
         ) {
             let mut fair = Fair::new(wide());
             for (key, costs) in costs.iter().enumerate() {
-                costs.iter().for_each(|cost| fair.push(Lane::Others, key, *cost, *cost).unwrap());
+                costs.iter().for_each(|cost| fair.push(Lane::Others, key, price(*cost), *cost).unwrap());
             }
             for _ in 0..before {
                 fair.pop();
             }
-            fair.push(Lane::Others, 99, cost, cost).unwrap();
+            fair.push(Lane::Others, 99, price(cost), cost).unwrap();
             let mut waited = HashMap::<usize, u64>::new();
             while let Some((key, cost)) = fair.pop().filter(|(key, _)| *key != 99) {
                 *waited.entry(key).or_default() += cost;
@@ -293,8 +316,8 @@ mod tests {
         fn the_lanes_get_the_same_service(costs in prop::collection::vec((1_u64..200, 1_u64..200), 1..100)) {
             let mut fair = Fair::new(wide());
             for (number, (direct, other)) in costs.into_iter().enumerate() {
-                fair.push(Lane::Direct, number % 7, direct, (Lane::Direct, direct)).unwrap();
-                fair.push(Lane::Others, number % 3, other, (Lane::Others, other)).unwrap();
+                fair.push(Lane::Direct, number % 7, price(direct), (Lane::Direct, direct)).unwrap();
+                fair.push(Lane::Others, number % 3, price(other), (Lane::Others, other)).unwrap();
             }
             let mut ahead = 0_i64;
             while !fair.direct.turns.is_empty() && !fair.others.turns.is_empty() {

@@ -17,7 +17,7 @@ mod limit;
 mod shed;
 
 pub use breaker::{Attempt, Breaker, BreakerConfig};
-pub use fair::{Fair, FairConfig, Lane};
+pub use fair::{Fair, FairConfig, Lane, Price};
 pub use limit::{Limit, Permit};
 pub use shed::{Class, Shed, Slot, Threshold};
 

@@ -9,6 +9,13 @@ use crate::gateway::delivery::encode::Frame;
 use crate::gateway::ledger::{Account, FREE_BYTES};
 use crate::gateway::socket::queue::Queue;
 
+/// The lists of its lane in which a connection is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Due {
+    pub(super) first: bool,
+    pub(super) crowd: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     /// The bytes that the connection holds, counted for its user, its address and the node.
@@ -27,9 +34,9 @@ pub(super) struct State {
     pub(super) incoming_bytes: usize,
     /// The task does not read the socket until something was written or answered.
     pub(super) is_stalled: bool,
-    /// The connection is in the list of its lane. Independent of `blocked`: the connection's own task may find the kernel full
-    /// before the lane's turn, and the connection must not be put into the list a second time meanwhile.
-    pub(super) is_due: bool,
+    /// The lists of its lane in which the connection is. Independent of `blocked`: the connection's own task may find the kernel full
+    /// before the lane's turn, and the connection must not be put into a list a second time meanwhile.
+    pub(super) due: Due,
     /// Since when the kernel takes nothing.
     pub(super) blocked: Option<Instant>,
 }
@@ -47,7 +54,7 @@ impl State {
             in_flight_bytes: 0,
             incoming_bytes: 0,
             is_stalled: false,
-            is_due: false,
+            due: Due::default(),
             blocked: None,
         }
     }

@@ -186,7 +186,7 @@ impl Outbound {
             Live::DeliverAfter(place) => state.enqueue(&open.after(place)),
             Live::Drop | Live::FellBehind | Live::Moved => return live,
         }
-        self.make_due(&mut state);
+        self.make_due_in_crowd(&mut state);
         live
     }
 
@@ -196,7 +196,7 @@ impl Outbound {
         let Some(subscriptions) = &mut state.subscriptions else { return Live::Drop };
         let live = subscriptions.handle_loss(channel, head);
         if live == Live::FellBehind {
-            self.make_due(&mut state);
+            self.make_due_in_crowd(&mut state);
         }
         live
     }
@@ -218,7 +218,7 @@ impl Outbound {
         let is_done = !subscriptions.has_moved();
         if let Some(heads) = moved {
             state.push(frames.get(heads));
-            self.make_due(&mut state);
+            self.make_due_in_crowd(&mut state);
         }
         is_done
     }
@@ -234,7 +234,7 @@ impl Outbound {
         let head = state.subscriptions.as_mut().and_then(|it| it.notice(channel, pacing));
         if let Some(head) = head {
             state.push(frames.get(vec![head]));
-            self.make_due(&mut state);
+            self.make_due_in_crowd(&mut state);
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::gateway::delivery::encode;
 use crate::gateway::ledger::tests::account;
+use crate::gateway::socket::lane::Urgency;
 use crate::metrics::ChatMetrics;
 
 pub(super) const LIMIT: usize = 300;
@@ -134,13 +135,13 @@ async fn a_connection_whose_answers_pile_up_is_not_read() {
 async fn the_task_of_a_connection_that_is_not_read_is_woken_by_the_lane() {
     let pair = Pair::live().await;
     pair.outbound.post(frame("a"));
-    pair.outbound.write_due(&pair.metrics);
+    pair.outbound.write_due(Urgency::First, &pair.metrics);
     // It is read, so the write does not concern its task.
     assert!(pair.outbound.woken().now_or_never().is_none());
     pair.outbound.begin_request(10);
     assert!(!pair.outbound.may_read(1, LIMIT));
     pair.outbound.answer(frame("b"), 10);
-    pair.outbound.write_due(&pair.metrics);
+    pair.outbound.write_due(Urgency::First, &pair.metrics);
     assert!(pair.outbound.woken().now_or_never().is_some());
     assert!(pair.outbound.may_read(1, LIMIT));
 }

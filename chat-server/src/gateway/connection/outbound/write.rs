@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::Outbound;
 use super::life::Life;
-use super::state::State;
+use super::state::{Due, State};
 use crate::gateway::ledger::FREE_BYTES;
+use crate::gateway::socket::lane::Urgency;
 use crate::gateway::socket::pipe::Pipe;
 use crate::metrics::ChatMetrics;
 
@@ -55,16 +56,29 @@ impl Outbound {
     /// Puts the connection into its lane. While the kernel takes nothing, the connection's task waits for the socket and writes
     /// everything once it can, so the lane is not needed.
     pub(super) fn make_due(self: &Arc<Self>, state: &mut State) {
-        if state.blocked.is_none() && !std::mem::replace(&mut state.is_due, true) {
-            self.lane.add(Arc::clone(self));
+        if state.blocked.is_none() && !std::mem::replace(&mut state.due.first, true) {
+            self.lane.add(Arc::clone(self), Urgency::First);
         }
     }
 
-    /// Writes what waits. Called by the lane.
-    pub(in crate::gateway) fn write_due(&self, metrics: &ChatMetrics) {
+    /// The same for entries of an open channel, which come behind what concerns the user alone. What waits for the connection keeps
+    /// its order in any case.
+    pub(super) fn make_due_in_crowd(self: &Arc<Self>, state: &mut State) {
+        let Due { first, crowd } = state.due;
+        if state.blocked.is_none() && !first && !crowd {
+            state.due.crowd = true;
+            self.lane.add(Arc::clone(self), Urgency::Crowd);
+        }
+    }
+
+    /// Writes what waits. Called by the lane, which has taken the connection out of one of its lists.
+    pub(in crate::gateway) fn write_due(&self, list: Urgency, metrics: &ChatMetrics) {
         let mut state = self.state.lock();
         // Cleared before the write and under the lock: a frame that is pushed afterwards puts the connection into the lane again.
-        state.is_due = false;
+        match list {
+            Urgency::First => state.due.first = false,
+            Urgency::Crowd => state.due.crowd = false,
+        }
         let written = state.write(&self.pipe, self.lane.cursors(), metrics);
         // The task must know that the kernel takes no more, that it may read again, or that a close may be due now.
         let concerns_task = written != Written::All || state.is_stalled || state.life != Life::Open;
@@ -169,9 +183,30 @@ mod tests {
         read.unwrap();
         pair.outbound.post(frame("d"));
         assert_eq!(lane.waiting(), 1, "still in the list");
-        pair.outbound.write_due(&pair.metrics);
+        pair.outbound.write_due(Urgency::First, &pair.metrics);
         pair.outbound.post(frame("e"));
         assert_eq!(lane.waiting(), 2, "the lane has had its turn");
+    }
+
+    #[tokio::test]
+    async fn what_concerns_the_user_alone_does_not_wait_in_the_crowd() {
+        let mut pair = Pair::live().await;
+        let lane = Arc::clone(&pair.outbound.lane);
+        let crowd = |outbound: &Arc<Outbound>| outbound.make_due_in_crowd(&mut outbound.state.lock());
+        crowd(&pair.outbound);
+        crowd(&pair.outbound);
+        assert_eq!(lane.waiting(), 1);
+        pair.outbound.post(frame("a"));
+        assert_eq!(lane.waiting(), 2, "it is in both lists");
+        pair.outbound.write_due(Urgency::First, &pair.metrics);
+        crowd(&pair.outbound);
+        assert_eq!(lane.waiting(), 2, "its turn in the crowd has not come");
+        pair.outbound.write_due(Urgency::Crowd, &pair.metrics);
+        crowd(&pair.outbound);
+        assert_eq!(lane.waiting(), 3);
+        let mut read = vec![0; frame("a").len()];
+        pair.peer.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, frame("a").bytes());
     }
 
     #[tokio::test]
