@@ -32,6 +32,7 @@ use crate::operations::{
     Revocations, SharedReads, Turns, Writers,
 };
 use crate::operators::{Operators, Watched};
+use crate::overload::{Bulkheads, Shedding};
 use crate::private;
 use crate::rest::Api;
 use crate::tls::Tls;
@@ -308,6 +309,8 @@ impl Node {
         let inbox: Arc<dyn Inbox> = Arc::new(crate::plant::LateInbox(inbox));
         let heats =
             Arc::new(Heats::new(HeatSettings::default(), config.heat.enabled, clock.clone(), chat.clone()));
+        let shedding = Arc::new(Shedding::new(config.overload.shed, clock.clone(), chat.clone()));
+        let bulkheads = Arc::new(Bulkheads::new(&clock, has_others));
         let operators =
             Arc::new(Operators::new(Arc::clone(&store), clock.clone(), Arc::clone(&heats), &secret));
         let homes = Homes::new(HomeParts {
@@ -322,6 +325,7 @@ impl Node {
             consent: Consent::new(config.accounts.consent),
             homes_of_a_log,
             heats: Arc::clone(&heats),
+            bulkheads: Arc::clone(&bulkheads),
             others,
         });
         let push = match alerts {
@@ -356,6 +360,8 @@ impl Node {
             callers: Callers::new(config.limits, clock.clone(), chat.limited.clone()),
             heats: Arc::clone(&heats),
             operators: Arc::clone(&operators),
+            shedding: Arc::clone(&shedding),
+            bulkheads: Arc::clone(&bulkheads),
             received: ReceivedMarks::default(),
             revocations: Revocations::default(),
             guesses: Guesses::new(config.limits.enabled, clock.clone()),
@@ -413,6 +419,7 @@ impl Node {
         background.spawn_vital(health.check("pacing"), pacing::run(Arc::clone(&gateway)));
         background.spawn_vital(health.check("pacing_notices"), pacing::notify(Arc::clone(&gateway)));
         let watched = Watched::new(Arc::clone(&gateway), Arc::clone(&health));
+        tasks.spawn("shedding", shedding.run(tasks.drain().clone()));
         tasks.spawn("board", Arc::clone(&watched).run(tasks.drain().clone()));
         tasks.spawn("operators", operators.run(tasks.drain().clone()));
         tasks.spawn_vital(health.check("heat"), heats.run(tasks.drain().clone()));

@@ -50,6 +50,8 @@ pub struct Config {
     pub push: PushConfig,
     /// Channels with much traffic.
     pub heat: HeatSection,
+    /// What happens if work waits.
+    pub overload: OverloadSection,
     /// The calls of operators.
     pub operator: OperatorSection,
     /// Rate limits and limits of bytes.
@@ -154,6 +156,20 @@ impl Default for ServerConfig {
             trusted_proxies: Vec::new(),
             proxy_header: ProxyHeader::default(),
         }
+    }
+}
+
+/// What happens if work waits.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OverloadSection {
+    /// Whether the least important requests are refused while work waits for more than 20 ms; default true.
+    pub shed: bool,
+}
+
+impl Default for OverloadSection {
+    fn default() -> Self {
+        Self { shed: true }
     }
 }
 

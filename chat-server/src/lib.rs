@@ -18,6 +18,7 @@ pub mod home;
 pub mod metrics;
 pub mod operations;
 pub mod operators;
+pub mod overload;
 #[cfg(feature = "plant")]
 mod plant;
 pub mod private;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use madang_engine::overload::Class;
 use madang_proto::SnapshotReason;
 use madang_service::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -21,6 +22,12 @@ pub struct Reason {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LevelLabel {
     level: &'static str,
+}
+
+/// The label `class`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ClassLabel {
+    class: &'static str,
 }
 
 /// The metrics of the chat server. Clones share them.
@@ -88,6 +95,10 @@ pub struct ChatMetrics {
     pub joins_refused: Counter,
     /// G8: reads of the history of hot channels that were answered with what another one had read.
     pub reads_shared: Counter,
+    /// G7: requests that were refused, or notices that were dropped, because the node is overloaded.
+    pub shed: Family<ClassLabel, Counter>,
+    /// G7: how much is shed, 0 (nothing) to 7 (messages).
+    pub shed_level: Gauge,
     /// Open sockets.
     pub connections: Gauge,
     /// G7: bytes under way, as of the last second.
@@ -134,6 +145,8 @@ impl ChatMetrics {
             events_spared: Counter::default(),
             joins_refused: Counter::default(),
             reads_shared: Counter::default(),
+            shed: Family::default(),
+            shed_level: Gauge::default(),
             connections: Gauge::default(),
             bytes_under_way: Gauge::default(),
             delivered: Counter::default(),
@@ -236,6 +249,8 @@ impl ChatMetrics {
             self.fanout_seconds.clone(),
         );
         registry.register("sync_snapshots", "G4: devices that must take a snapshot", self.snapshots.clone());
+        registry.register("shed", "G7: requests refused by class: the node is overloaded", self.shed.clone());
+        registry.register("shed_level", "G7: how much is shed, 0 to 7", self.shed_level.clone());
         registry.register("hot_channels", "G8: channels by their level of heat", self.heat.clone());
         registry.register("gateway_connections", "Open connections", self.connections.clone());
         registry.register(
@@ -246,6 +261,21 @@ impl ChatMetrics {
     }
 
     /// The number of channels of a level.
+    pub fn shed(&self, class: Class) -> Counter {
+        let class = match class {
+            Class::Presence => "presence",
+            Class::Receipts => "receipts",
+            Class::Push => "push",
+            Class::History => "history",
+            Class::Joins => "joins",
+            Class::Connections => "connections",
+            Class::Messages => "messages",
+        };
+        self.shed.get_or_create_owned(&ClassLabel { class })
+    }
+
+    /// Channels of one level of heat.
+    #[must_use]
     pub fn hot_channels(&self, level: &'static str) -> Gauge {
         self.heat.get_or_create_owned(&LevelLabel { level })
     }

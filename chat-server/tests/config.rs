@@ -131,6 +131,7 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("presence.drain_grace_ms", &[("600001", "600000")]),
     ("presence.pace_ms", &[("60001", "60000")]),
     ("heat.enabled", &[("7", "")]),
+    ("overload.shed", &[("7", "")]),
     ("operator.addr", &[("'localhost'", ""), ("7", "")]),
     ("operator.public", &[("7", "")]),
     ("push.placement", &[("'outside'", ""), ("7", "")]),

@@ -1,9 +1,13 @@
 //! What push asks of the connections of this node.
 
+use madang_engine::overload::Class;
 use madang_ids::{ChannelId, Cursor, UserId};
 use madang_push::Nearby;
 
 use super::Gateway;
+
+/// The wait of an alert that an overloaded node sheds.
+const SHED_HOLD_MS: u64 = 60_000;
 
 impl Nearby for Gateway {
     fn is_online(&self, user: UserId) -> bool {
@@ -16,6 +20,9 @@ impl Nearby for Gateway {
 
     fn holds_ms(&self, channel: ChannelId) -> u64 {
         let hot = self.operations.heats.hot(channel);
-        hot.map_or(0, |hot| u64::from(hot.pacing.alert_hold_seconds) * 1_000)
+        let hold = hot.map_or(0, |hot| u64::from(hot.pacing.alert_hold_seconds) * 1_000);
+        // An alert is not dropped by an overloaded node: it waits.
+        let is_admitted = self.operations.shedding.admits(Class::Push, channel.raw());
+        if is_admitted { hold } else { hold.max(SHED_HOLD_MS) }
     }
 }

@@ -344,6 +344,7 @@ mod tests {
     use crate::heat::{HeatSettings, Heats};
     use crate::home::HomeParts;
     use crate::metrics::ChatMetrics;
+    use crate::overload::Bulkheads;
 
     const ANNA: UserId = UserId::from_raw(1);
     const BERT: UserId = UserId::from_raw(2);
@@ -373,6 +374,7 @@ mod tests {
             let (inbox, consent) = (Arc::new(inbox), Consent::new(true));
             let homes_of_a_log = 1;
             let homes = Homes::new(HomeParts {
+                bulkheads: Arc::new(Bulkheads::new(&clock, false)),
                 heats: Arc::new(Heats::new(
                     HeatSettings::default(),
                     true,
@@ -406,6 +408,7 @@ mod tests {
         fn successor(&self) -> Homes {
             let inner = &self.homes.0;
             Homes::new(HomeParts {
+                bulkheads: Arc::new(Bulkheads::new(&inner.clock, false)),
                 heats: Arc::new(Heats::new(
                     HeatSettings::default(),
                     true,

@@ -31,6 +31,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::consent::Consent;
 use crate::heat::Heats;
 use crate::metrics::ChatMetrics;
+use crate::overload::Bulkheads;
 use forward::Forwards;
 use lane::{Lane, LaneBytes};
 
@@ -80,6 +81,8 @@ pub struct HomeParts {
     pub homes_of_a_log: u64,
     /// Counts what channels cost.
     pub heats: Arc<Heats>,
+    /// The bounds of calls of the store.
+    pub bulkheads: Arc<Bulkheads>,
     /// The way to homes on other nodes, and those nodes; `None` in one process.
     pub others: Option<(Arc<dyn Peers>, HomeNodes)>,
 }
@@ -104,6 +107,7 @@ struct Inner {
     owed_markers: Mutex<markers::OwedMarkers>,
     written: Written,
     heats: Arc<Heats>,
+    bulkheads: Arc<Bulkheads>,
     lane_bytes: LaneBytes,
     forwards: Option<Arc<Forwards>>,
 }
@@ -155,6 +159,7 @@ impl Homes {
             consent,
             homes_of_a_log,
             heats,
+            bulkheads,
             others,
         } = parts;
         Self(Arc::new(Inner {
@@ -174,6 +179,7 @@ impl Homes {
             owed_markers: Mutex::default(),
             written: Written::default(),
             heats,
+            bulkheads,
             lane_bytes: LaneBytes::default(),
             forwards: others.map(|(peers, nodes)| Arc::new(Forwards::new(peers, nodes))),
         }))

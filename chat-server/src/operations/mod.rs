@@ -36,6 +36,7 @@ use crate::heat::Heats;
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::operators::Operators;
+use crate::overload::{Bulkheads, Shedding};
 use crate::refusal::Result;
 
 pub use accounts::deletion::Deletions;
@@ -113,6 +114,10 @@ pub struct Operations {
     pub guesses: Guesses,
     /// What channels cost, and how hot they are.
     pub heats: Arc<Heats>,
+    /// What is refused because the node is overloaded.
+    pub shedding: Arc<Shedding>,
+    /// The bounds of calls of the store.
+    pub bulkheads: Arc<Bulkheads>,
     /// The operators, and what they have set.
     pub operators: Arc<Operators>,
     /// Positions up to which devices have received, before they are written.

@@ -198,7 +198,7 @@ impl Watched {
             lag_ms: heat.lag_ms,
             bytes_under_way: self.gateway.bytes_under_way() as u64,
             bystanders_ms: heat.bystanders_ms,
-            shed_level: 0,
+            shed_level: operations.shedding.level(),
         }
     }
 }

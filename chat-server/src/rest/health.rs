@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use madang_proto::{ErrorBody, ErrorCode};
+use madang_service::Readiness;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -28,11 +29,13 @@ pub(super) async fn healthz(_: Visitor) -> &'static str {
 
 /// Whether the process accepts work.
 pub(super) async fn readyz(_: Visitor, State(api): State<Api>) -> Response {
-    let readiness = api.health.readiness();
-    if readiness.ready {
-        return Json(readiness).into_response();
+    let Readiness { ready, reasons } = api.health.readiness();
+    let shed_level = api.gateway.operations.shedding.level();
+    let body = Json(json!({ "ready": ready, "reasons": reasons, "shed_level": shed_level }));
+    if ready {
+        return body.into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json(readiness)).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], body).into_response()
 }
 
 pub(super) async fn metrics(_: Visitor, State(api): State<Api>) -> Response {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use madang_bus::{Delivery, Envelope, Event, EventKind, Loss, Receivers};
 use madang_engine::heat::Level;
 use madang_engine::log::Row;
-use madang_engine::overload::{Fair, FairConfig, Lane, Price};
+use madang_engine::overload::{Class, Fair, FairConfig, Lane, Price};
 use madang_ids::{ChannelId, LogId, UserId};
 use madang_proto::{CloseReason, Content, ServerFrame, UserCard, limits};
 use tokio::sync::mpsc;
@@ -180,6 +180,13 @@ impl Gateway {
     /// An event is dropped where the outbound queue is half full: it must not push out entries. Those of hot channels are dropped.
     fn deliver_event(&self, event: &Event, receivers: &Receivers) {
         let &Event { channel_id, user_id, kind, .. } = event;
+        let class = match kind {
+            EventKind::Typing => Class::Presence,
+            EventKind::Read(_) => Class::Receipts,
+        };
+        if !self.operations.shedding.admits(class, user_id.raw()) {
+            return;
+        }
         if let Some(hot) = self.operations.heats.hot(channel_id).filter(|hot| hot.level > Level::Normal) {
             hot.spare(Saving::Event, 1);
             self.operations.metrics.events_spared.inc();

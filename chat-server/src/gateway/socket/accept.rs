@@ -7,6 +7,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
+use madang_engine::overload::Class;
 use madang_proto::ErrorBody;
 use madang_service::Phase;
 use tracing::Instrument;
@@ -77,6 +78,7 @@ impl Gateway {
         if self.tasks.drain().phase() != Phase::Running {
             return Err(ErrorBody::unavailable("this node is draining", 1000));
         }
+        self.operations.shedding.admit(Class::Connections, address_hash(peer.ip()))?;
         self.operations.callers.take_address(peer.ip())?;
         let allowed = &self.operations.config.server.allowed_origins;
         let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -84,6 +86,15 @@ impl Gateway {
             return Ok(());
         }
         Err(ErrorBody::forbidden("pages of this origin may not open sockets; see server.allowed_origins"))
+    }
+}
+
+/// Stands for a caller whose user is not known yet.
+fn address_hash(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        // The network of a customer: the upper half.
+        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or_default(),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::consent::Consent;
 use crate::heat::{HeatSettings, Heats};
 use crate::home::HomeParts;
 use crate::metrics::ChatMetrics;
+use crate::overload::Bulkheads;
 
 const ANNA: UserId = UserId::from_raw(1);
 const NEAR: NodeRun = NodeRun { node: NodeId(1), epoch: NodeEpoch(7) };
@@ -59,6 +60,7 @@ impl Stage {
             let counted = PresenceMetrics::register(&Metrics::new());
             let (presence, _) = madang_presence::local(PresenceConfig::default(), clock.clone(), counted);
             let homes = Homes::new(HomeParts {
+                bulkheads: Arc::new(Bulkheads::new(&clock, false)),
                 heats: Arc::new(Heats::new(
                     HeatSettings::default(),
                     true,

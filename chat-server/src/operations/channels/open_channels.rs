@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use madang_engine::home::JoinRequest;
 use madang_engine::log::Row;
+use madang_engine::overload::Class;
 use madang_engine::spans::Spans;
 use madang_engine::subscriptions::At;
 use madang_ids::{ChannelId, LogId, Seq, UserId};
@@ -86,6 +87,7 @@ impl Operations {
     /// # Errors
     /// `full`; `forbidden` for a group or direct channel of the caller, `not_found` for those of others.
     pub async fn join(&self, caller: Caller, channel_id: ChannelId) -> Result<ChannelView> {
+        self.shedding.admit(Class::Joins, caller.user_id.raw())?;
         // Before anything is read: a crowd at the door must cost as little as possible.
         if let Some(hot) = self.heats.hot(channel_id) {
             hot.take_join(self.clock.elapsed()).inspect_err(|_| _ = self.metrics.joins_refused.inc())?;

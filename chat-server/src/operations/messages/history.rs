@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use madang_engine::body;
 use madang_engine::log::Row;
+use madang_engine::overload::Class;
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::rest::{HistoryPage, HistoryQuery};
@@ -61,6 +62,7 @@ impl Operations {
         query: &HistoryQuery,
     ) -> Result<HistoryPage> {
         let limit = check_limit(query)?;
+        self.shedding.admit(Class::History, caller.user_id.raw())?;
         let overview = self.overview_of(caller.user_id, channel).await?;
         check_not_deleted(&overview.channel)?;
         let spans = &*readable(overview.channel.card.kind, &overview.membership.spans)?;

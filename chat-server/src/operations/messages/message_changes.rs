@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use madang_engine::home::{ChangeRequest, Command, MessageChange, ReactRequest, Reply};
 use madang_engine::log::ReactionChange;
+use madang_engine::overload::Class;
 use madang_engine::{body, emoji};
 use madang_ids::{ChannelId, LogId, Millis, Seq, UserId};
 use madang_proto::rest::{Page, PageQuery};
@@ -50,6 +51,7 @@ impl Operations {
         mut change: Change,
         answer: impl FnOnce(Result<Changed, ErrorBody>) + Send + 'static,
     ) -> Result<()> {
+        self.shedding.admit(Class::Messages, caller.user_id.raw())?;
         match &mut change {
             Change::Edit { body, .. } => body::check(body)?,
             Change::React { emoji, .. } => *emoji = emoji::canonical(emoji)?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use madang_engine::body;
 use madang_engine::home::{Command, Reply, Sent};
 use madang_engine::log::RowKey;
+use madang_engine::overload::Class;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Seq};
 use madang_proto::{Ack, Body, ErrorBody};
 use madang_store::{Channel, urgently};
@@ -30,6 +31,7 @@ impl Operations {
         answer: impl FnOnce(Result<Ack, ErrorBody>) + Send + 'static,
     ) -> Result<()> {
         body::check(&body)?;
+        self.shedding.admit(Class::Messages, caller.user_id.raw())?;
         self.callers.take_send(caller.user_id, Cost::mentions(&body), body::json_bytes(&body))?;
         let channel = urgently(self.check_send(caller, channel_id, body.reply_to)).await?;
         let key = RowKey { sender: caller.user_id, client_msg_id, body_hash: body::hash(&body) };

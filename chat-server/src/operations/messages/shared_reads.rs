@@ -95,9 +95,13 @@ impl Operations {
         order: Order,
     ) -> StoreResult<Vec<Row>> {
         let log = LogId::Channel(channel);
-        match order {
-            Order::Rising => self.logs.rows(log, range, max_bytes).await,
-            Order::Falling => self.logs.rows_back(log, range, max_bytes).await,
-        }
+        let read = async {
+            match order {
+                Order::Rising => self.logs.rows(log, range, max_bytes).await,
+                Order::Falling => self.logs.rows_back(log, range, max_bytes).await,
+            }
+        };
+        let key = self.heats.hot(channel).map(|_| channel);
+        self.bulkheads.history.call(key, read).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use madang_engine::overload::Class;
 use madang_ids::{ChannelId, UserId};
 use madang_presence::States;
 use madang_proto::{
@@ -42,6 +43,7 @@ impl Operations {
     /// `invalid` for texts that are not ids, or for too many; `unavailable` without presence.
     pub async fn presence_of(&self, caller: Caller, user_ids: &str) -> Result<PresenceList> {
         let ids = parse_ids("user_ids", user_ids)?;
+        self.shedding.admit(Class::Presence, caller.user_id.raw())?;
         let known = self.store.acquainted(caller.user_id, &ids).await?;
         let asked = [&known[..], &[caller.user_id]].concat();
         let States { users, is_settled } = self.states(Some(caller.user_id), asked).await?;

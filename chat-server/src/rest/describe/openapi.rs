@@ -72,7 +72,11 @@ fn for_operators() -> Map<String, Value> {
         json!({
             "type": "object",
             "required": ["ready", "reasons"],
-            "properties": { "ready": { "type": "boolean" }, "reasons": reasons },
+            "properties": {
+                "ready": { "type": "boolean" },
+                "reasons": reasons,
+                "shed_level": { "type": "integer", "minimum": 0, "maximum": 7 },
+            },
         })
     };
     let ready = answer("It accepts work.", "application/json", readiness());

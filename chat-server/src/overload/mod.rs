@@ -1,0 +1,9 @@
+//! Overload: refuses the least important requests when work waits, and calls of a store that is full or does not answer.
+//!
+//! The rules are in `engine::overload`.
+
+mod bulkhead;
+mod shedding;
+
+pub use bulkhead::{Bulkhead, Bulkheads};
+pub use shedding::Shedding;
