@@ -14,6 +14,7 @@ mod services;
 mod steps;
 mod test;
 mod tidy;
+mod web;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -75,6 +76,8 @@ enum Task {
     Fleet(fleet::Fleet),
     /// Runs stand-ins for APNs, FCM, push services of browsers and receivers of webhooks, and prints what they get.
     PushSandbox(push_sandbox::PushSandbox),
+    /// Builds the operators' page with Node; the next build of the server embeds it.
+    Web,
     /// Runs a measurement. Without a name, lists all measurements.
     Bench {
         /// Name of the measurement.
@@ -119,6 +122,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Services(args) => services::run(args),
         Task::Fleet(args) => fleet::run(args),
         Task::PushSandbox(args) => push_sandbox::run(args),
+        Task::Web => web::run(),
         Task::Bench { name, args } => bench::run(name.as_deref(), &args),
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::cargo::{Metadata, cargo};
 use crate::services::{self, ThreeNodes, Wanted};
 use crate::steps::{Steps, call};
-use crate::{autobahn, replay, tidy};
+use crate::{autobahn, replay, tidy, web};
 
 /// `--quick` skips test targets with this prefix.
 const SLOW: &str = "slow_";
@@ -30,6 +30,8 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
         .partition(|name| name.starts_with(SLOW));
     let mut steps = Steps::new(if quick { "test --quick" } else { "test" });
     steps.step("format", || call(&mut cargo(&["fmt", "--all", "--check"])));
+    // Before the server is built, which embeds the pages.
+    steps.step("web", web::check);
     steps.step("clippy", || {
         let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--features", FLEET]);
         call(clippy.args(["--", "-D", "warnings"]))
@@ -53,6 +55,7 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
         for name in slow {
             steps.step(name, || call(&mut tests(&[], &[name])));
         }
+        steps.step("web in a browser", || web::in_browser(target));
         steps.step("autobahn", autobahn::check);
         steps.step("replay with kills", || replay::with_kills(&metadata.target_directory));
         steps.step("planted faults", || replay::with_planted_faults(&metadata.target_directory));

@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod board_page;
 mod channels;
 pub(crate) mod conform;
 mod connect;
@@ -74,6 +75,7 @@ pub fn router(api: Api) -> Router {
         .route("/metrics", get(health::metrics))
         .nest("/v1", v1)
         .merge(describe::router())
+        .merge(board_page::router())
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::not_allowed)
         // A request passes the last layer first.

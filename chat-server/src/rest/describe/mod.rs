@@ -19,10 +19,9 @@ use axum::http::HeaderMap;
 use axum::routing::get;
 use serde_json::Value;
 
+pub(super) use prepared::Prepared;
 pub(super) use routes::{Route, Routes};
 pub(super) use signature::Lines;
-
-use prepared::Prepared;
 
 use super::extract::Visitor;
 use super::{Api, table};

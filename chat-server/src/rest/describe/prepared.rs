@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 /// The bytes and their entity tag.
-pub(super) struct Prepared {
+pub(in crate::rest) struct Prepared {
     kind: &'static str,
     bytes: Bytes,
     tag: String,
@@ -14,7 +14,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Hashes the bytes once.
-    pub(super) fn new(kind: &'static str, bytes: impl Into<Bytes>) -> Self {
+    pub(in crate::rest) fn new(kind: &'static str, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let digest = Sha256::digest(&bytes);
         let tag = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -23,7 +23,7 @@ impl Prepared {
     }
 
     /// Answers 304 to a caller that has these bytes (RFC 9110 §13.1.2).
-    pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
+    pub(in crate::rest) fn answer(&self, headers: &HeaderMap) -> Response {
         let tag = HeaderValue::from_str(&self.tag).unwrap_or(HeaderValue::from_static("W/\"\""));
         let known = [(header::ETAG, tag), (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
         let mut tags = headers
