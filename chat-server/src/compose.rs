@@ -385,6 +385,7 @@ impl Node {
             let homes = &operations.homes;
             background.spawn_vital(health.check("forwards"), homes.clone().run_forwards());
             background.spawn_vital(health.check("takeovers"), homes.clone().run_takeovers());
+            tasks.spawn("heat_exchange", homes.clone().run_heat());
         }
         let tls = Tls::open(&operations.config.tls)?.map(Arc::new);
         let gateway = Arc::new(Gateway::new(Arc::clone(&operations), tasks.clone(), tls.clone()));

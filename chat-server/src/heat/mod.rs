@@ -8,17 +8,18 @@ mod lag;
 mod recent;
 mod records;
 mod settings;
+mod shared;
 mod shown;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use madang_engine::heat::{Bars, Capacity, Channels, Level, LevelChange, Sketch, Work};
+use madang_engine::heat::{Bars, Capacity, Channels, HeatReport, Level, LevelChange, Sketch, Work};
 use madang_engine::log::Row;
-use madang_ids::{ChannelId, LogId, Millis};
+use madang_ids::{ChannelId, LogId, Millis, NodeRun};
 use madang_proto::Pacing;
 use madang_service::{Clock, Drain};
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ use hot::comes_or_goes;
 use lag::Lag;
 use recent::Recent;
 use records::{Records, Second};
+use shared::Shared;
 
 pub use hot::{HotChannel, Saving};
 pub use settings::HeatSettings;
@@ -56,11 +58,14 @@ pub struct Heats {
     /// The ages of entries of direct channels and groups when they were delivered.
     bystanders: Mutex<Recent>,
     decided: AtomicU64,
+    /// Nodes of the fleet.
+    nodes: AtomicUsize,
     metrics: ChatMetrics,
 }
 
 struct State {
     channels: Channels,
+    shared: Shared,
     capacity: Capacity,
     records: Records,
     /// Of the last second.
@@ -82,6 +87,7 @@ impl Heats {
             changed: Notify::new(),
             state: Mutex::new(State {
                 channels: Channels::default(),
+                shared: Shared::default(),
                 capacity: Capacity::new(config.capacity),
                 records: Records::default(),
                 cost: 0.0,
@@ -89,6 +95,7 @@ impl Heats {
             }),
             bystanders: Mutex::default(),
             decided: AtomicU64::new(0),
+            nodes: AtomicUsize::new(1),
             metrics,
         }
     }
@@ -173,6 +180,35 @@ impl Heats {
         self.decided.load(Ordering::Acquire)
     }
 
+    /// The number of nodes that report to homes.
+    pub fn set_nodes(&self, nodes: usize) {
+        self.nodes.store(nodes, Ordering::Relaxed);
+    }
+
+    /// Another node reports to homes on this one.
+    pub fn handle_report(&self, from: NodeRun, reports: Vec<HeatReport>) {
+        self.state.lock().shared.handle_report(from, reports, self.clock.elapsed());
+    }
+
+    /// Homes on another node have decided. It holds at once.
+    pub fn handle_levels(&self, levels: Vec<(ChannelId, Level)>) {
+        let mut state = self.state.lock();
+        state.shared.handle_levels(levels, self.clock.elapsed());
+        self.publish(&state);
+    }
+
+    /// What this node has to report of the last second.
+    #[must_use]
+    pub fn own_reports(&self) -> Vec<HeatReport> {
+        self.state.lock().shared.own()
+    }
+
+    /// What the homes of this node answer to those that have reported.
+    #[must_use]
+    pub fn answers(&self) -> Vec<(NodeRun, Vec<(ChannelId, Level)>)> {
+        self.state.lock().shared.answers()
+    }
+
     /// Other settings hold from now on, at once.
     pub fn configure(&self, settings: HeatSettings) {
         let mut state = self.state.lock();
@@ -212,20 +248,24 @@ impl Heats {
         state.capacity.observe(total, lag.as_secs_f64() * 1_000.0);
         (state.cost, state.lag) = (total, lag);
         let changes = state.channels.observe(&reports, &bars, &costs);
+        state.shared.decide(&reports, (&bars, &costs), self.clock.elapsed());
         // Each second, not only after a change: an override may have ended.
         self.publish(&state);
         let hot = self.hot.load();
         let level = |channel| hot.get(&channel).map_or((Level::Normal, false), |hot| (hot.level, hot.is_set));
         let second = Second { at: self.clock.now_ms(), reports: &reports, bars: &bars, costs: &costs };
         state.records.observe(&second, level);
+        state.shared.note_own(&reports, &costs, |channel| level(channel).0);
         self.decided.fetch_add(1, Ordering::AcqRel);
         changes
     }
 
     fn take_counted(&self, bars: &Bars) -> (BTreeMap<ChannelId, Work>, f64) {
         let mut sketch = self.sketch.lock();
-        // What matters is above the lowest bar, and what keeps a level is above three fifths of it.
-        let (counted, total) = (sketch.above(bars.0[0] / 4.0), sketch.total());
+        // What matters is above the lowest bar, and what keeps a level is above three fifths of it; in a fleet all nodes together.
+        #[expect(clippy::cast_precision_loss, reason = "a fleet has fewer than 2^52 nodes")]
+        let nodes = self.nodes.load(Ordering::Relaxed).max(1) as f64;
+        let (counted, total) = (sketch.above(bars.0[0] / 4.0 / nodes), sketch.total());
         sketch.clear();
         (counted.into_iter().map(|counted| (counted.key, counted.work)).collect(), total)
     }
@@ -233,7 +273,11 @@ impl Heats {
     /// Makes the levels and what operators have set known to the whole node.
     fn publish(&self, state: &State) {
         let (settings, before, now) = (self.settings.load(), self.hot.load(), self.clock.now_ms());
-        let levels: BTreeMap<ChannelId, Level> = state.channels.hot().collect();
+        let mut levels: BTreeMap<ChannelId, Level> = state.channels.hot().collect();
+        for (channel, level) in state.shared.levels() {
+            let known = levels.entry(channel).or_default();
+            *known = level.max(*known);
+        }
         let set = settings.overrides.iter().filter(|(_, set)| set.ends_at > now);
         let all: BTreeSet<ChannelId> =
             levels.keys().copied().chain(set.map(|(channel, _)| *channel)).collect();

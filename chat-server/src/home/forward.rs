@@ -256,6 +256,8 @@ impl Homes {
                 drop(state);
                 self.forget_direct_channels_here(user);
             }
+            PeerFrame::Heat { reports } => self.0.heats.handle_report(from, reports),
+            PeerFrame::HeatLevels { levels } => self.0.heats.handle_levels(levels),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod drive;
 mod forward;
+mod heat;
 mod lane;
 mod markers;
 mod mentions;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use madang_engine::heat::{HeatReport, Level};
 use madang_engine::home::{Command, Reply};
 use madang_ids::{ChannelId, LogId, Millis, NodeRun, UserId};
 use madang_proto::{ChannelCard, ChannelKind};
@@ -45,6 +46,16 @@ pub enum PeerFrame {
     ForgetDirect {
         /// The user.
         user: UserId,
+    },
+    /// What channels cost on the sending node, for their homes on the receiving one.
+    Heat {
+        /// At most 64 channels.
+        reports: Vec<HeatReport>,
+    },
+    /// How hot the homes on the sending node found channels that the receiving one has reported.
+    HeatLevels {
+        /// At most 64 channels.
+        levels: Vec<(ChannelId, Level)>,
     },
 }
 

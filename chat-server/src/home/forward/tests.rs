@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::consent::Consent;
+use madang_engine::heat::Level;
+
 use crate::heat::{HeatSettings, Heats};
 use crate::home::HomeParts;
 use crate::metrics::ChatMetrics;
@@ -80,6 +82,8 @@ impl Stage {
                 others: Some((peers.node(run, is_cut), view.clone())),
             });
             tasks.spawn("forwards", homes.clone().run_forwards());
+            tasks.spawn("heat", Arc::clone(&homes.0.heats).run(tasks.drain().clone()));
+            tasks.spawn("heat_exchange", homes.clone().run_heat());
             homes
         };
         let (near, far) = (node(NEAR, 1), node(FAR, 2));
@@ -298,4 +302,45 @@ fn a_forwarded_command_keeps_its_body() {
         (serde_json::to_string(&body).unwrap(), key)
     );
     assert_eq!(read.channel, channel);
+}
+
+/// Lets seconds pass; in each the channel costs this much on both nodes.
+async fn warm_up(stage: &Stage, seconds: u32, deliveries: u64) {
+    let id = stage.channel.card.id;
+    for _ in 0..seconds {
+        let heats = [&stage.near.0.heats, &stage.far.0.heats];
+        heats.iter().for_each(|heats| heats.delivered(id, 1, deliveries, 0));
+        let decided = heats.map(|heats| heats.decided());
+        while heats.iter().zip(decided).any(|(heats, before)| heats.decided() == before) {
+            stage.hand.advance(Duration::from_millis(50));
+            // waits for: the tasks that decide, and those that exchange what follows
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for _ in 0..8 {
+            stage.hand.advance(Duration::from_millis(25));
+            // waits for: see above
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_channel_that_is_hot_on_all_nodes_together_is_hot_on_each() {
+    let stage = Stage::open(Faults::NONE).await;
+    let id = stage.channel.card.id;
+    let levels = |stage: &Stage| [&stage.near, &stage.far].map(|homes| homes.0.heats.level(id));
+    // The bar of warm is 500; each node alone has 400.
+    warm_up(&stage, 6, 20_000).await;
+    assert_eq!(levels(&stage), [Level::Warm, Level::Warm]);
+    // The home is silent: its level holds for a while, and then each node judges by itself.
+    stage.is_mute.store(true, Ordering::SeqCst);
+    stage.is_deaf.store(true, Ordering::SeqCst);
+    warm_up(&stage, 5, 20_000).await;
+    assert_eq!(levels(&stage), [Level::Warm, Level::Warm]);
+    // The home dies. The other node is the home, alone, and has heard the level.
+    stage.nodes.send(Arc::from([NEAR])).unwrap();
+    warm_up(&stage, 3, 20_000).await;
+    assert_eq!(levels(&stage)[0], Level::Warm);
+    warm_up(&stage, 25, 20_000).await;
+    assert_eq!(levels(&stage)[0], Level::Normal, "by its own count");
 }

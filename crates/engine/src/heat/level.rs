@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use madang_ids::ChannelId;
 pub use madang_proto::HeatLevel as Level;
+use serde::{Deserialize, Serialize};
 
 use super::{Bars, Cause, Costs, Work};
 
@@ -71,6 +72,17 @@ struct Heat {
     idle: u32,
 }
 
+/// What a node reports to the home of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HeatReport {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What happened on the node in the last second.
+    pub work: Work,
+    /// The level that holds on the node.
+    pub level: Level,
+}
+
 /// A channel whose level has changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LevelChange {
@@ -119,6 +131,12 @@ impl Channels {
         }
         self.watched.retain(|_, heat| heat.idle <= WATCHED);
         changes
+    }
+
+    /// Begins to watch a channel at a level that another home has decided. One that is watched already keeps its level.
+    pub fn adopt(&mut self, channel: ChannelId, level: Level) {
+        let thermometer = Thermometer::at(level);
+        self.watched.entry(channel).or_insert(Heat { thermometer, idle: 0 });
     }
 
     /// The channels that are hotter than normal.

@@ -13,7 +13,7 @@ mod level;
 mod sketch;
 
 pub use capacity::{Bars, Capacity};
-pub use level::{Channels, Level, LevelChange, Thermometer};
+pub use level::{Channels, HeatReport, Level, LevelChange, Thermometer};
 pub use madang_proto::rest::HeatCause as Cause;
 pub use madang_proto::{CapacityConfig, Costs, HeatConfig, LevelPacing, PacingConfig};
 pub use sketch::{Counted, Sketch};
