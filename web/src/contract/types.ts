@@ -1,0 +1,193 @@
+// The bodies of the operators' calls, as `crates/proto/src/rest/operator.rs` and `heat.rs` define them.
+// Ids are strings, times are milliseconds since 1970.
+
+export const LEVELS = ['normal', 'warm', 'hot', 'blazing'] as const;
+export type Level = (typeof LEVELS)[number];
+
+export type Scope = 'view' | 'act';
+export type Cause = 'entries' | 'delivery' | 'joins' | 'history';
+export type ChannelKind = 'direct' | 'group' | 'open';
+
+export interface OperatorToken {
+  token: string;
+  scope: Scope;
+  ends_at: number;
+}
+
+export interface Board {
+  at: number;
+  node: string;
+  config_version: number;
+  nodes: BoardNode[];
+  channels: HotRow[];
+  guarantees: GuaranteeRow[];
+}
+
+export interface Quantiles {
+  p50: number;
+  p99: number;
+}
+
+export interface BoardNode {
+  name: string;
+  version: string;
+  at: number;
+  is_ready: boolean;
+  config_version: number;
+  connections: number;
+  sends: number;
+  deliveries: number;
+  cost: number;
+  capacity: number;
+  bars: [number, number, number];
+  lag_ms: number;
+  bytes_under_way: number;
+  bystanders_ms: Quantiles;
+  shed_level: number;
+}
+
+export interface Pacing {
+  level: Level;
+  batch_ms: number;
+  slow_mode_seconds: number;
+}
+
+export interface WorkRow {
+  entries: number;
+  deliveries: number;
+  bytes: number;
+  joins: number;
+  reads: number;
+}
+
+export interface Spared {
+  events: number;
+  frames: number;
+  left_out: number;
+  joins: number;
+  reads: number;
+  sends: number;
+}
+
+export interface OverrideSettings {
+  level?: Level;
+  batch_ms?: number;
+  slow_mode_seconds?: number;
+  joins_per_second?: number;
+}
+
+export interface OverrideCard extends OverrideSettings {
+  by: string;
+  why: string;
+  since: number;
+  ends_at: number;
+}
+
+export interface HotRow {
+  channel_id: string;
+  kind?: ChannelKind;
+  /** Only open channels have a name here. */
+  name?: string;
+  level: Level;
+  since: number;
+  /** Absent if a newer server names a cause that this page does not know. */
+  cause?: Cause;
+  cost: number;
+  work: WorkRow;
+  subscribers: number;
+  pacing: Pacing;
+  freshness_ms: Quantiles;
+  spared: Spared;
+  /** Costs of the last five minutes, one for each ten seconds, the oldest first. */
+  spark: number[];
+  override?: OverrideCard;
+}
+
+export interface GuaranteeRow {
+  id: string;
+  breaches: number;
+  last?: number;
+}
+
+export interface HotDetail {
+  row: HotRow;
+  hour: HeatPoint[];
+  changes: HeatChange[];
+  senders: SenderRow[];
+}
+
+export interface HeatPoint {
+  at: number;
+  cost: number;
+  bar: number;
+  level: Level;
+}
+
+export interface HeatChange {
+  at: number;
+  from: Level;
+  to: Level;
+  cost: number;
+  cause?: Cause;
+  by_override: boolean;
+}
+
+export interface SenderRow {
+  user_id: string;
+  share: number;
+}
+
+export interface OverrideWish extends OverrideSettings {
+  minutes: number;
+  why: string;
+  dry_run?: boolean;
+}
+
+export interface Forecast {
+  seconds: number;
+  delayed: number;
+  delay_ms: number;
+  frames: [number, number];
+  joins_refused: number;
+}
+
+export interface OverrideAnswer {
+  forecast: Forecast;
+  set?: OverrideCard;
+  config_version: number;
+}
+
+/** Kept as the server sent it: what this page does not know must survive a change. */
+export type ConfigTree = { [name: string]: ConfigTree | number | ConfigTree[] | number[] };
+
+export interface OperatorConfig {
+  version: number;
+  at: number;
+  config: ConfigTree;
+}
+
+export interface Act {
+  seq: number;
+  at: number;
+  by: string;
+  from: string;
+  /** `config_changed`, `override_set`, `override_ended`, `operator_added`, `operator_removed`, or a later word. */
+  what: string;
+  channel_id?: string;
+  change: string;
+  why: string;
+}
+
+export interface ActPage {
+  items: Act[];
+  next?: number;
+}
+
+/** The place of a level, 0 to 3. */
+export function rank(level: Level): number {
+  return LEVELS.indexOf(level);
+}
+
+export function hotter(level: Level): Level {
+  return LEVELS[Math.min(rank(level) + 1, LEVELS.length - 1)] ?? 'blazing';
+}
