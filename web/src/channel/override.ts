@@ -1,0 +1,103 @@
+// What an operator is about to set: the checks of the page. The server checks again.
+
+import type { Forecast, Level, OverrideSettings, OverrideWish } from '../contract/types';
+
+export const MINUTES = [10, 60, 480, 1_440] as const;
+export const WHY_LEAST = 10;
+export const WHY_MOST = 500;
+/** A forecast is about the last minutes: after this time the traffic may be another one. */
+export const PLAN_VALID_MS = 60_000;
+
+export const BOUNDS = {
+  batch_ms: [0, 1_000],
+  slow_mode_seconds: [0, 21_600],
+  joins_per_second: [0, 1_000_000],
+} as const;
+
+export type NumberField = keyof typeof BOUNDS;
+export const NUMBER_FIELDS = Object.keys(BOUNDS) as NumberField[];
+
+/** The fields of the form as they are typed; empty: as the level says. */
+export interface Form {
+  level: Level | '';
+  batch_ms: string;
+  slow_mode_seconds: string;
+  joins_per_second: string;
+  minutes: number;
+  why: string;
+  typed: string;
+}
+
+export function emptyForm(): Form {
+  return {
+    level: '',
+    batch_ms: '',
+    slow_mode_seconds: '',
+    joins_per_second: '',
+    minutes: 60,
+    why: '',
+    typed: '',
+  };
+}
+
+/** The forecast of one dry run, and the values that it is about. */
+export interface Plan {
+  key: string;
+  at: number;
+  forecast: Forecast;
+}
+
+export function isWholeWithin(text: string, [least, most]: readonly [number, number]): boolean {
+  return /^[0-9]{1,9}$/.test(text) && Number(text) >= least && Number(text) <= most;
+}
+
+export function badFields(form: Form): NumberField[] {
+  return NUMBER_FIELDS.filter((name) => {
+    const text = form[name].trim();
+    return text !== '' && !isWholeWithin(text, BOUNDS[name]);
+  });
+}
+
+export function settingsOf(form: Form): OverrideSettings {
+  const settings: OverrideSettings = form.level === '' ? {} : { level: form.level };
+  for (const name of NUMBER_FIELDS) {
+    const text = form[name].trim();
+    if (text !== '') settings[name] = Number(text);
+  }
+  return settings;
+}
+
+export function whyMissing(why: string): number {
+  return Math.max(0, WHY_LEAST - [...why.trim()].length);
+}
+
+/** Whether a dry run may be asked for. */
+export function isComplete(form: Form): boolean {
+  const isSomethingSet = Object.keys(settingsOf(form)).length > 0;
+  return isSomethingSet && badFields(form).length === 0 && whyMissing(form.why) === 0;
+}
+
+/** What is felt by everyone in the channel wants its name typed. */
+export function wantsName(form: Form): boolean {
+  const { level, joins_per_second } = settingsOf(form);
+  return level === 'blazing' || joins_per_second === 0;
+}
+
+export function isNamed(form: Form, channel: { id: string; name?: string | undefined }): boolean {
+  const typed = form.typed.trim();
+  return typed === channel.id || (channel.name !== undefined && typed === channel.name);
+}
+
+export function wishOf(form: Form): OverrideWish {
+  return { ...settingsOf(form), minutes: form.minutes, why: form.why.trim() };
+}
+
+/** The values that a forecast depends on; the reason is not one of them. */
+export function planKey(form: Form): string {
+  return JSON.stringify([settingsOf(form), form.minutes]);
+}
+
+export function planLeftMs(plan: Plan | null, form: Form, now: number): number {
+  if (plan === null || plan.key !== planKey(form)) return 0;
+  return Math.max(0, plan.at + PLAN_VALID_MS - now);
+}

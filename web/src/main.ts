@@ -1,0 +1,16 @@
+import { mount } from 'svelte';
+import App from './App.svelte';
+import { speech, theme } from './state.svelte';
+import './style/tokens.css';
+import './style/base.css';
+import './style/frame.css';
+import './style/table.css';
+import './style/channel.css';
+import './style/config.css';
+
+theme.start();
+const target = document.getElementById('app');
+if (target !== null) {
+  // Words first: a page that changes its language before the eyes is worse than one that is 20 ms later.
+  void speech.start().then(() => mount(App, { target }));
+}
