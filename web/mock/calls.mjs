@@ -1,0 +1,113 @@
+// The operators' calls over REST, with their errors.
+
+export class Refusal extends Error {
+  constructor(status, code, message, more = {}) {
+    super(message);
+    this.status = status;
+    this.body = { code, message, ...more };
+  }
+}
+
+const BOUNDS = { batch_ms: 1_000, slow_mode_seconds: 21_600, joins_per_second: 1_000_000 };
+const LEVELS = ['normal', 'warm', 'hot', 'blazing'];
+
+export class Calls {
+  constructor(concert, tokens, acts) {
+    this.concert = concert;
+    this.tokens = tokens;
+    this.acts = acts;
+  }
+
+  /** @returns {{status: number, body?: unknown, etag?: string}} */
+  answer({ method, path, query, token, ifMatch, from, body }) {
+    const call = `${method} ${path}`;
+    if (call === 'POST token') return { status: 200, body: this.tokens.issue(body?.name, body?.secret) };
+    const operator = this.tokens.check(token);
+    if (!operator) throw new Refusal(401, 'unauthorized', 'no valid token');
+    if (call === 'GET board') return { status: 200, body: this.concert.board('seoul-1') };
+    if (call === 'GET config') return this.#config();
+    if (call === 'GET acts') return { status: 200, body: this.acts.page(query) };
+    const [, id, rest] = /^channels\/([0-9]+)(\/override)?$/.exec(path) ?? [];
+    if (method === 'GET' && id && !rest) return this.#channel(id);
+    const who = { by: operator.name, from };
+    if (call === 'PUT config') return this.#change(operator, who, ifMatch, body);
+    if (method === 'PUT' && rest) return this.#set(operator, who, id, body);
+    if (method === 'DELETE' && rest) return this.#end(operator, who, id, body);
+    throw new Refusal(404, 'not_found', 'no such call');
+  }
+
+  #config() {
+    const { version, configAt, config } = this.concert;
+    return { status: 200, etag: `"${version}"`, body: { version, at: configAt, config } };
+  }
+
+  #channel(id) {
+    const channel = this.concert.channel(id);
+    if (!channel) throw new Refusal(404, 'not_found', 'no such channel');
+    return { status: 200, body: this.concert.detail(channel) };
+  }
+
+  #change(operator, who, ifMatch, body) {
+    mayAct(operator);
+    const why = reason(body);
+    if (ifMatch !== `"${this.concert.version}"`) {
+      throw new Refusal(409, 'conflict', `the configuration has version ${this.concert.version}`);
+    }
+    const batch = body.config?.heat?.pacing?.warm?.batch_ms;
+    if (!Number.isInteger(batch) || batch > 1_000) {
+      throw new Refusal(400, 'invalid', 'out of bounds', { field: 'body.config.heat.pacing.warm.batch_ms' });
+    }
+    this.concert.config = body.config;
+    this.concert.configAt = Date.now();
+    this.concert.changed();
+    this.acts.add({ ...who, what: 'config_changed', change: `version ${this.concert.version}`, why });
+    return this.#config();
+  }
+
+  #set(operator, who, id, body) {
+    mayAct(operator);
+    const why = reason(body);
+    const { minutes, dry_run: isDry = false } = body;
+    const settings = Object.fromEntries(
+      ['level', ...Object.keys(BOUNDS)].flatMap((name) => (name in body ? [[name, body[name]]] : [])),
+    );
+    check(minutes >= 1 && minutes <= 1_440, 'body.minutes');
+    check(Object.keys(settings).length > 0, 'body');
+    check(!('level' in settings) || LEVELS.includes(settings.level), 'body.level');
+    for (const [name, most] of Object.entries(BOUNDS)) {
+      check(
+        !(name in settings) ||
+          (Number.isInteger(settings[name]) && settings[name] >= 0 && settings[name] <= most),
+        `body.${name}`,
+      );
+    }
+    const forecast = this.concert.forecast(this.concert.channel(id), settings);
+    if (isDry) return { status: 200, body: { forecast, config_version: this.concert.version } };
+    const set = this.concert.set(id, settings, minutes, why, who.by);
+    const change = `${JSON.stringify(settings)} for ${minutes} minutes`;
+    this.acts.add({ ...who, what: 'override_set', channel_id: id, change, why });
+    return { status: 200, body: { forecast, set, config_version: this.concert.version } };
+  }
+
+  #end(operator, who, id, body) {
+    mayAct(operator);
+    const why = reason(body);
+    if (!this.concert.end(id)) throw new Refusal(404, 'not_found', 'no override');
+    this.acts.add({ ...who, what: 'override_ended', channel_id: id, change: 'ended before its time', why });
+    return { status: 204 };
+  }
+}
+
+function mayAct({ scope }) {
+  if (scope !== 'act') throw new Refusal(403, 'forbidden', 'this operator may look only');
+}
+
+function check(isGood, field) {
+  if (!isGood) throw new Refusal(400, 'invalid', 'out of bounds', { field });
+}
+
+function reason(body) {
+  const length = [...String(body?.why ?? '').trim()].length;
+  check(length >= 10 && length <= 500, 'body.why');
+  return body.why;
+}
