@@ -17,8 +17,8 @@ const CHANNELS = [
     kind: 'open',
     cause: 'delivery',
     readers: 5010,
-    entries: 96,
-    wave: [1500, 0.2],
+    entries: 118,
+    wave: [1500, 1.0],
   },
   {
     id: '269737367961600102',
@@ -27,7 +27,7 @@ const CHANNELS = [
     cause: 'entries',
     readers: 1240,
     entries: 74,
-    wave: [900, 1.1],
+    wave: [900, 0.5],
   },
   {
     id: '269737367961600103',
@@ -37,7 +37,7 @@ const CHANNELS = [
     readers: 2212,
     joins: 240,
     entries: 3,
-    wave: [700, 2.3],
+    wave: [700, 1.2],
   },
   {
     id: '269737367961600104',
@@ -47,7 +47,7 @@ const CHANNELS = [
     readers: 803,
     reads: 150,
     entries: 4,
-    wave: [1100, 3.0],
+    wave: [1100, 1.7],
   },
   {
     id: '269737367961600105',
@@ -56,7 +56,7 @@ const CHANNELS = [
     readers: 0,
     members: 212,
     entries: 60,
-    wave: [800, 0.7],
+    wave: [800, 0.4],
   },
   {
     id: '269737367961600106',
@@ -317,9 +317,11 @@ export class Concert {
   }
 }
 
-/** 0 to 1. */
+const BEGIN = Date.now();
+
+/** 0 to 1. The same at each start of the mock, so that screenshots and tests meet a concert that is under way. */
 function wave(at, [period, phase]) {
-  const turn = (at / 1000 / period) * 2 * Math.PI + phase;
+  const turn = ((at - BEGIN) / 1000 / period) * 2 * Math.PI + phase;
   return 0.5 + 0.35 * Math.sin(turn) + 0.15 * Math.sin(turn * 3.7 + phase);
 }
 

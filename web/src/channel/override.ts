@@ -99,5 +99,5 @@ export function planKey(form: Form): string {
 
 export function planLeftMs(plan: Plan | null, form: Form, now: number): number {
   if (plan === null || plan.key !== planKey(form)) return 0;
-  return Math.max(0, plan.at + PLAN_VALID_MS - now);
+  return Math.min(PLAN_VALID_MS, Math.max(0, plan.at + PLAN_VALID_MS - now));
 }

@@ -41,22 +41,26 @@ export function settingsText(set: OverrideSettings, words: Words, format: Format
   return parts.join(', ');
 }
 
-/** How a channel is paced now, in words: "batch 1,000 ms, slow mode 5 s". */
-export function pacingText(row: HotRow, words: Words, format: Format): string {
+/** How a channel is paced now, in words: "batch 1,000 ms", "slow mode 5 s". */
+export function pacingTexts(row: HotRow, words: Words, format: Format): string[] {
   const parts: string[] = [];
   if (row.pacing.batch_ms > 0) parts.push(words.pacing.batch(format.ms(row.pacing.batch_ms)));
   const slow = row.pacing.slow_mode_seconds;
   if (slow > 0) parts.push(words.pacing.slow(format.seconds(slow)));
-  return parts.length > 0 ? parts.join(', ') : words.pacing.none;
+  return parts.length > 0 ? parts : [words.pacing.none];
 }
 
 const SPARED: readonly (keyof Spared)[] = ['frames', 'events', 'joins', 'reads', 'left_out', 'sends'];
 
-/** What pacing has spared, the parts that are not zero. */
+/** What pacing has spared, the parts that are not zero, the greatest first. */
 export function sparedTexts(spared: Spared, words: Words, format: Format): string[] {
-  return SPARED.filter((part) => spared[part] > 0).map((part) =>
-    words.spared[part](format.short(spared[part])),
-  );
+  const parts = SPARED.filter((part) => spared[part] > 0).sort((a, b) => spared[b] - spared[a]);
+  return parts.map((part) => words.spared[part](format.short(spared[part])));
+}
+
+/** The share of the greatest part. */
+export function sparedMost(spared: Spared): number {
+  return Math.max(...SPARED.map((part) => spared[part])) / Math.max(1, sparedTotal(spared));
 }
 
 export function sparedTotal(spared: Spared): number {

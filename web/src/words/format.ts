@@ -38,7 +38,14 @@ export class Format {
 
   ms(value: number): string {
     if (value >= 10_000) return this.#unit(value / 1000, 'second', 0);
-    return this.#unit(value, 'millisecond', value < 10 ? 1 : 0);
+    return this.#unit(value, 'millisecond', value < 10 ? 1 : 0, value > 0 && value < 10 ? 1 : 0);
+  }
+
+  /** Two quantiles with one unit: 56 / 124 ms. */
+  msPair({ p50, p99 }: { p50: number; p99: number }): string {
+    if (p99 >= 10_000) return `${this.ms(p50)} / ${this.ms(p99)}`;
+    const digits = p50 < 10 ? 1 : 0;
+    return `${this.#number(p50, { maximumFractionDigits: digits })} / ${this.ms(p99)}`;
   }
 
   seconds(value: number): string {
@@ -96,17 +103,17 @@ export class Format {
   }
 
   #bytes(value: number, per: string): string {
-    if (value < 1_000) return this.#unit(value, `byte${per}`, 0);
     if (value < 1_000_000) return this.#unit(value / 1_000, `kilobyte${per}`, 1);
     if (value < 1_000_000_000) return this.#unit(value / 1_000_000, `megabyte${per}`, 1);
     return this.#unit(value / 1_000_000_000, `gigabyte${per}`, 1);
   }
 
-  #unit(value: number, unit: string, digits: number): string {
+  #unit(value: number, unit: string, digits: number, least = 0): string {
     return this.#number(value, {
       style: 'unit',
       unit,
       unitDisplay: 'short',
+      minimumFractionDigits: least,
       maximumFractionDigits: value >= 100 ? 0 : digits,
     });
   }

@@ -1,6 +1,6 @@
 import type { Board } from '../contract/types';
 import { fleetOf, worstGuarantee } from '../live/fleet';
-import { causeText, pacingText, settingsText, sparedTexts } from './cause';
+import { causeText, pacingTexts, settingsText, sparedTexts } from './cause';
 import type { Words } from './en';
 import type { Format } from './format';
 
@@ -55,7 +55,7 @@ function channels(board: Board, nodeTime: number, words: Words, format: Format):
       `${table.cost} ${format.count(row.cost)}`,
       `${table.audience} ${format.count(row.subscribers)}`,
       `${table.freshness} ${format.ms(row.freshness_ms.p50)} / ${format.ms(row.freshness_ms.p99)}`,
-      pacingText(row, words, format),
+      pacingTexts(row, words, format).join(', '),
       `${table.spared} ${spared || words.spared.nothing}`,
     ];
     const set = row.override;

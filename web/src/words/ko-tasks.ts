@@ -11,7 +11,7 @@ export const koTasks: typeof tasks = {
     replaces: (what, by, left) => `바뀌는 지정: ${what}, ${by}님이 지정, ${left} 남음.`,
     level: '단계',
     asMeasured: '측정한 대로',
-    exempt: '보통: 조절 제외',
+    exempt: '보통 (제외)',
     batch: '항목이 기다리는 시간',
     slow: '슬로 모드',
     joins: '노드마다 초당 입장',

@@ -1,0 +1,68 @@
+// Screenshots for the documentation, and for eyes.
+//   npm run shots -- [--url URL --name NAME --secret SECRET] [--out ../docs/images]
+// Without an address they are taken from the mock.
+
+import { mkdir } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { start } from '../mock/server.mjs';
+import { goTo, launch, open, signIn } from './chromium.mjs';
+
+const { values } = parseArgs({
+  options: {
+    url: { type: 'string' },
+    name: { type: 'string', default: 'ada' },
+    secret: { type: 'string', default: 'ada-secret' },
+    out: { type: 'string', default: '../docs/images' },
+  },
+});
+
+const LOOKS = {
+  light: { colorScheme: 'light' },
+  dark: { colorScheme: 'dark' },
+  phone: { colorScheme: 'dark', viewport: { width: 360, height: 780 }, deviceScaleFactor: 2, hasTouch: true },
+  korean: { colorScheme: 'dark', locale: 'ko-KR' },
+};
+
+const mock = values.url ? undefined : await start();
+const browser = await launch();
+await mkdir(values.out, { recursive: true });
+try {
+  for (const [look, options] of Object.entries(LOOKS)) await shoot(look, options);
+} finally {
+  await browser.close();
+  await mock?.stop();
+}
+
+async function shoot(look, options) {
+  const { page, context } = await open(browser, values.url ?? mock.url, options);
+  const save = (view) => page.screenshot({ path: `${values.out}/operator-${view}-${look}.png` });
+  if (look === 'light' || look === 'phone') await save('sign-in');
+  await signIn(page, values);
+  await page.waitForSelector('.channels-table tbody tr');
+  await page.mouse.move(0, 0);
+  await save('channels');
+  await goTo(page, 'nodes');
+  await page.waitForSelector('[data-node]');
+  await save('nodes');
+  await goTo(page, 'guarantees');
+  await save('guarantees');
+  await goTo(page, 'configuration');
+  await page.waitForSelector('.settings input');
+  await page.fill('input[name="heat.pacing.hot.batch_ms"]', '400');
+  await save('configuration');
+  await goTo(page, 'audit');
+  await page.waitForSelector('.acts-table tbody tr');
+  await save('audit');
+  await goTo(page, 'channels');
+  await page.click('.channels-table tbody tr:nth-child(3) .cell-name a');
+  await page.waitForSelector('.chart');
+  await save('channel');
+  await page.click('.actions .buttons .button:first-child');
+  await page.check('.dialog[open] input[name="level"][value="hot"]');
+  await page.fill('.dialog[open] input[name="joins_per_second"]', '40');
+  await page.fill('.dialog[open] textarea', 'OPS-431: encore, bystanders at 40 ms');
+  await page.click('.dialog[open] button[name="dry-run"]');
+  await page.waitForSelector('.dialog[open] button[name="apply"]:enabled');
+  await save('override');
+  await context.close();
+}

@@ -1,0 +1,47 @@
+import { expect, it } from 'vitest';
+import * as rules from '../src/channel/override';
+
+const form = (fields: Partial<rules.Form>): rules.Form => ({
+  ...rules.emptyForm(),
+  why: 'the encore has begun',
+  ...fields,
+});
+
+it('wants something to set, good values, and a reason', () => {
+  expect(rules.isComplete(form({}))).toBe(false);
+  expect(rules.isComplete(form({ batch_ms: '200' }))).toBe(true);
+  expect(rules.isComplete(form({ batch_ms: '1001' }))).toBe(false);
+  expect(rules.isComplete(form({ level: 'hot', slow_mode_seconds: 'x' }))).toBe(false);
+  expect(rules.isComplete(form({ level: 'hot', why: ' too short ' }))).toBe(false);
+});
+
+it('sends only what is set', () => {
+  expect(rules.wishOf(form({ joins_per_second: ' 0 ', minutes: 10 }))).toEqual({
+    joins_per_second: 0,
+    minutes: 10,
+    why: 'the encore has begun',
+  });
+});
+
+it('wants the name for what everyone feels', () => {
+  expect(rules.wantsName(form({ level: 'blazing' }))).toBe(true);
+  expect(rules.wantsName(form({ joins_per_second: '0' }))).toBe(true);
+  expect(rules.wantsName(form({ level: 'hot', joins_per_second: '10' }))).toBe(false);
+  const channel = { id: '17', name: 'encore' };
+  expect(
+    ['encore', '17', ' 17 ', 'Encore', ''].map((typed) => rules.isNamed(form({ typed }), channel)),
+  ).toEqual([true, true, true, false, false]);
+});
+
+it('lets a forecast stand for exactly its values, for a minute', () => {
+  const asked = form({ level: 'hot' });
+  const plan: rules.Plan = {
+    key: rules.planKey(asked),
+    at: 1_000,
+    forecast: { seconds: 0, delayed: 0, delay_ms: 0, frames: [0, 0], joins_refused: 0 },
+  };
+  expect(rules.planLeftMs(plan, asked, 1_000)).toBe(60_000);
+  expect(rules.planLeftMs(plan, asked, 61_000)).toBe(0);
+  expect(rules.planLeftMs(plan, form({ level: 'hot', minutes: 10 }), 1_000)).toBe(0);
+  expect(rules.planLeftMs(plan, form({ level: 'hot', why: 'a better reason' }), 1_000)).toBe(60_000);
+});
