@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { goTo, signIn } from '../chromium.mjs';
+
+const OPEN = '.dialog[open]';
+const WHY = 'a browser test of the configuration';
+const HOT_BATCH = 'input[name="heat.pacing.hot.batch_ms"]';
+const WARM_BATCH = 'input[name="heat.pacing.warm.batch_ms"]';
+
+export async function aChangeIsReviewedAndSavedAndAConflictIsShown({ open, act, server }) {
+  const before = await (await server.call(act, 'GET', 'config')).json();
+  try {
+    const page = await open();
+    await signIn(page, act);
+    await goTo(page, 'configuration');
+    await page.fill(HOT_BATCH, '5000');
+    await page.waitForSelector(`${HOT_BATCH}[aria-invalid="true"]`);
+    assert.equal(await page.locator('button[name="review"]').isEnabled(), false);
+    await page.fill(HOT_BATCH, '490');
+    await page.click('button[name="review"]');
+    assert.match(await page.locator(`${OPEN} tbody`).innerText(), /490/);
+    await page.fill(`${OPEN} textarea`, WHY);
+    await page.click(`${OPEN} button[name="save"]`);
+    await page.waitForSelector('.notice');
+    await page.waitForSelector(OPEN, { state: 'detached' });
+    assert.equal((await stored(server, act)).hot.batch_ms, 490);
+    await appliedEverywhere(page, before.version + 1);
+
+    await page.fill(HOT_BATCH, '480');
+    await page.click('button[name="review"]');
+    await page.fill(`${OPEN} textarea`, WHY);
+    await server.changeConfig(act, (config) => (config.heat.pacing.warm.batch_ms = 90));
+    await page.click(`${OPEN} button[name="save"]`);
+    await page.waitForSelector(`${OPEN} .conflict:has-text("90")`);
+    assert.equal((await stored(server, act)).hot.batch_ms, 490, 'nothing was overwritten');
+    await page.click(`${OPEN} button[name="save"]`);
+    await page.waitForSelector(OPEN, { state: 'detached' });
+    const now = await stored(server, act);
+    assert.deepEqual([now.hot.batch_ms, now.warm.batch_ms], [480, 90]);
+    assert.equal(await page.inputValue(WARM_BATCH), '90');
+
+    await goTo(page, 'audit');
+    await page.waitForSelector(`.acts-table tbody tr:has-text("${WHY}")`);
+  } finally {
+    await server.changeConfig(act, (config) => Object.assign(config, before.config));
+  }
+}
+
+export async function editsSurviveAChangeOfTheView({ open, act, server }) {
+  const page = await open();
+  await signIn(page, act);
+  await goTo(page, 'configuration');
+  await page.fill(HOT_BATCH, '470');
+  await goTo(page, 'nodes');
+  await goTo(page, 'configuration');
+  assert.equal(await page.inputValue(HOT_BATCH), '470');
+  const before = await stored(server, act);
+  try {
+    await server.changeConfig(act, (config) => (config.heat.pacing.warm.batch_ms = 80));
+    await page.waitForSelector('main > .conflict:has-text("80")');
+    assert.equal(await page.inputValue(HOT_BATCH), '470');
+  } finally {
+    await server.changeConfig(act, (config) => (config.heat.pacing.warm = before.warm));
+  }
+}
+
+async function stored(server, who) {
+  return (await (await server.call(who, 'GET', 'config')).json()).config.heat.pacing;
+}
+
+function appliedEverywhere(page, version) {
+  return page.waitForFunction((version) => {
+    const text = document.querySelector('[data-term="config"]').innerText;
+    const [, on, of] = /applied on (\d+)\/(\d+)/.exec(text) ?? [];
+    const shown = Number(/v(\d+)/.exec(text)?.[1]);
+    return shown >= version && on === of;
+  }, version);
+}

@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { goTo, signIn } from '../chromium.mjs';
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const ROW = '.channels-table tbody tr';
+const OPEN = '.dialog[open]';
+const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+
+/** Shows each view in turn, also the dialogs, and calls `look` with its name. */
+async function walk(page, who, look) {
+  await look('sign-in');
+  await signIn(page, who);
+  await page.waitForSelector(ROW);
+  await look('channels');
+  await page.click('.legend summary');
+  await look('channels, legend');
+  await page.locator(`${ROW} .cell-name a`).first().click();
+  await page.waitForSelector('.chart');
+  await page.click('.chart-table summary');
+  await look('channel');
+  await page.click('.actions .buttons .button >> nth=0');
+  await page.check(`${OPEN} input[name="level"][value="blazing"]`);
+  await page.fill(`${OPEN} input[name="batch_ms"]`, '9999');
+  await look('override');
+  await page.keyboard.press('Escape');
+  for (const view of ['nodes', 'guarantees', 'audit', 'configuration']) {
+    await goTo(page, view);
+    if (view === 'audit') await page.waitForSelector('.acts-table tbody tr');
+    if (view === 'configuration') await page.waitForSelector('.settings input');
+    await look(view);
+  }
+  await page.fill('input[name="heat.pacing.hot.batch_ms"]', '90');
+  await page.click('button[name="review"]');
+  await look('review');
+}
+
+async function withoutViolations({ open, act }, colorScheme) {
+  const page = await open({ colorScheme });
+  await walk(page, act, async (view) => {
+    // The source is evaluated by the debugger, so that the page’s own policy holds during the test.
+    await page.evaluate(AXE);
+    const found = await page.evaluate(async (tags) => {
+      const { violations } = await window.axe.run(document, { runOnly: { type: 'tag', values: tags } });
+      return violations.map(
+        ({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(' | ')}`,
+      );
+    }, RULES);
+    assert.deepEqual(found, [], `axe in ${view}, ${colorScheme}`);
+  });
+}
+
+export const axeFindsNothingInTheLight = (given) => withoutViolations(given, 'light');
+export const axeFindsNothingInTheDark = (given) => withoutViolations(given, 'dark');
+
+async function withoutOverflow({ open, act }, options, name) {
+  const page = await open(options);
+  await walk(page, act, async (view) => {
+    const wide = await page.evaluate(() => {
+      const width = document.documentElement.clientWidth;
+      if (document.documentElement.scrollWidth <= width) return [];
+      return [...document.querySelectorAll('body *')]
+        .filter((element) => element.getBoundingClientRect().right > width + 1)
+        .map((element) => `${element.tagName} ${element.className}`);
+    });
+    assert.deepEqual(wide.slice(0, 5), [], `${view} is wider than ${name}`);
+  });
+}
+
+export const nothingOverflowsOnAPhone = (given) =>
+  withoutOverflow(given, { viewport: { width: 360, height: 740 } }, 'a phone');
+export const nothingOverflowsAt200Percent = (given) =>
+  withoutOverflow(given, { viewport: { width: 640, height: 400 }, deviceScaleFactor: 2 }, '200 % zoom');
+
+export async function everythingIsDoneByKeyboard({ open, act }) {
+  const page = await open();
+  const press = (key) => page.keyboard.press(key);
+  const tabTo = async (selector) => {
+    for (let count = 0; count < 80; count += 1) {
+      if (await page.evaluate((selector) => document.activeElement?.matches(selector), selector)) return;
+      await press('Tab');
+    }
+    assert.fail(`the keyboard does not reach ${selector}`);
+  };
+  await tabTo('input[name="name"]');
+  await page.keyboard.type(act.name);
+  await press('Tab');
+  await page.keyboard.type(act.secret);
+  await press('Enter');
+  await page.waitForSelector(ROW);
+  await tabTo('.skip');
+  await press('Enter');
+  await tabTo('.channels-table .cell-name a');
+  await press('p');
+  await page.waitForSelector('main > .strip-pause');
+  await press('p');
+  await page.waitForSelector('main > .strip-pause', { state: 'detached' });
+  await press('Enter');
+  await page.waitForSelector('.chart');
+  await tabTo('.actions .button');
+  await press('Enter');
+  await page.waitForSelector(OPEN);
+  await tabTo(`${OPEN} input[name="level"]`);
+  await press('ArrowRight');
+  await press('ArrowRight');
+  assert.equal(await page.locator(`${OPEN} input[name="level"]:checked`).inputValue(), 'warm');
+  await tabTo(`${OPEN} textarea`);
+  await page.keyboard.type('tried by the keyboard only');
+  await tabTo(`${OPEN} button[name="dry-run"]`);
+  await press('Enter');
+  await page.waitForSelector(`${OPEN} button[name="apply"]:enabled`);
+  await press('Escape');
+  await page.waitForSelector(OPEN, { state: 'detached' });
+  assert.ok(
+    await page.evaluate(() => document.activeElement?.matches('.actions .button')),
+    'the focus returns',
+  );
+}
+
+export async function everythingIsSaidInKorean({ open, act }) {
+  const page = await open({ locale: 'ko-KR' });
+  await signIn(page, act);
+  await page.waitForSelector('h1:has-text("뜨거운 채널")');
+  assert.equal(await page.getAttribute('html', 'lang'), 'ko');
+  for (const view of ['nodes', 'guarantees', 'configuration', 'audit']) {
+    await goTo(page, view);
+    assert.match(await page.locator('h1').innerText(), /[가-힣]/);
+  }
+  await page.selectOption('.foot select >> nth=1', 'en');
+  await page.waitForSelector('h1:has-text("Audit")');
+  await page.reload();
+  await page.waitForSelector('h1:has-text("Operator’s board")');
+}
+
+export async function theThemeIsKept({ open }) {
+  const page = await open({ colorScheme: 'dark' });
+  const back = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+  const dark = await back();
+  await page.selectOption('.foot select >> nth=0', 'light');
+  const light = await back();
+  assert.notEqual(light, dark);
+  await page.reload();
+  await page.waitForSelector('.sign-in');
+  assert.equal(await back(), light);
+}
