@@ -13,6 +13,7 @@ import * as looks from './cases/looks.mjs';
 import * as overrides from './cases/overrides.mjs';
 import { Server } from './server.mjs';
 
+const DEADLINE_MS = 45_000;
 const CASES = Object.entries({ ...board, ...overrides, ...config, ...connection, ...looks });
 
 const { values } = parseArgs({
@@ -65,7 +66,7 @@ async function runCase(name, run) {
     },
   };
   try {
-    const skipped = await run(given);
+    const skipped = await Promise.race([run(given), deadline()]);
     const faults = opened.flatMap((page) => page.faults);
     if (faults.length > 0) throw new Error(faults.join('\n'));
     const mark = skipped ? `-- ${skipped}` : `${Date.now() - since} ms`;
@@ -76,6 +77,13 @@ async function runCase(name, run) {
   } finally {
     for (const { context } of opened) await context.close();
   }
+}
+
+/** No case may hold up the others: an evaluation in a page that hangs has no timeout of its own. */
+function deadline() {
+  return new Promise((_, reject) => {
+    setTimeout(() => reject(new Error(`not done within ${DEADLINE_MS} ms`)), DEADLINE_MS).unref();
+  });
 }
 
 function words(name) {
