@@ -4,8 +4,13 @@ import { speech, theme } from './state.svelte';
 import './style/tokens.css';
 import './style/base.css';
 import './style/frame.css';
+import './style/dialog.css';
+import './style/marks.css';
 import './style/table.css';
+import './style/cards.css';
+import './style/guarantees.css';
 import './style/channel.css';
+import './style/chart.css';
 import './style/config.css';
 
 theme.start();
