@@ -1,6 +1,6 @@
 // Screenshots for the documentation, and for eyes.
-//   npm run shots -- [--url URL --name NAME --secret SECRET] [--out ../docs/images]
-// Without an address they are taken from the mock.
+//   npm run shots -- [--url URL --name NAME --secret SECRET] [--out ../docs/images] [--all]
+// Without an address they are taken from the mock. `--all` adds the views that the documentation does not show.
 
 import { mkdir } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
@@ -13,8 +13,11 @@ const { values } = parseArgs({
     name: { type: 'string', default: 'ada' },
     secret: { type: 'string', default: 'ada-secret' },
     out: { type: 'string', default: '../docs/images' },
+    all: { type: 'boolean', default: false },
   },
 });
+
+const DOCUMENTED = ['channels', 'override', 'nodes', 'configuration'];
 
 const LOOKS = {
   light: { colorScheme: 'light' },
@@ -35,8 +38,11 @@ try {
 
 async function shoot(look, options) {
   const { page, context } = await open(browser, values.url ?? mock.url, options);
-  const save = (view) => page.screenshot({ path: `${values.out}/operator-${view}-${look}.png` });
-  if (look === 'light' || look === 'phone') await save('sign-in');
+  const save = async (view) => {
+    if (!values.all && !DOCUMENTED.includes(view)) return;
+    await page.screenshot({ path: `${values.out}/operator-${view}-${look}.png` });
+  };
+  await save('sign-in');
   await signIn(page, values);
   await page.waitForSelector('.channels-table tbody tr');
   await page.mouse.move(0, 0);

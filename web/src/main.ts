@@ -5,6 +5,7 @@ import './style/tokens.css';
 import './style/base.css';
 import './style/frame.css';
 import './style/dialog.css';
+import './style/sign-in.css';
 import './style/marks.css';
 import './style/table.css';
 import './style/cards.css';
