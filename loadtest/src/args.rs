@@ -11,6 +11,7 @@ use madang_proto::ChannelKind;
 
 use crate::bench::args::{Bench, Reference};
 use crate::fleet::Role;
+use crate::hot::Hot;
 
 /// Between kills, or between drops.
 const SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     /// Measures a server and a bare reference in the same run. Started by `cargo xtask bench`.
     #[command(subcommand)]
     Bench(Bench),
+    /// A storm in one open channel: messages, joins and reads at rates that wait for nothing, while bystanders talk in
+    /// direct channels. Exit code 1: a bound was missed, or an entry was lost; 2: the run failed.
+    Hot(Box<Hot>),
     /// A bare server that serves as the reference.
     #[command(subcommand, hide = true)]
     Reference(Reference),

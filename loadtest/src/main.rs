@@ -1,13 +1,14 @@
 //! `madang-loadtest`: replays real conversations through a server, with kills, and judges whether the guarantees held.
 //!
 //! The course of a run: [`corpus`] → [`replay`] (creates users and channels and plays the days, one task per socket) →
-//! [`judge`] (of the raw frames) → [`report`]. [`bench`] measures instead. Exit code 1 means that a guarantee was
-//! broken, 2 that the run failed.
+//! [`judge`] (of the raw frames) → [`report`]. [`bench`] measures instead, and [`hot`] drives a storm in one channel.
+//! Exit code 1 means that a guarantee was broken or a bound missed, 2 that the run failed.
 
 mod args;
 mod bench;
 mod corpus;
 mod fleet;
+mod hot;
 mod judge;
 mod open_files;
 mod replay;
@@ -43,6 +44,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Replay(args) => runtime(args.threads.into())?.block_on(replay::run(*args)),
         Command::Bench(bench) => runtime(BENCH_THREADS)?.block_on(bench::run(bench)),
+        Command::Hot(hot) => runtime(BENCH_THREADS)?.block_on(hot::run(*hot)),
         Command::Reference(reference) => {
             runtime(BENCH_THREADS)?.block_on(bench::reference::run(reference)).map(|()| true)
         }

@@ -17,7 +17,7 @@ mod uptime;
 mod world;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::args::{DayChannel, Replay};
 use crate::corpus::{Corpus, read, synthetic};
 use crate::fleet::Fleet;
 use crate::report::Report;
-use crate::server::Server;
+use crate::server::{Server, default_log};
 use killer::{Keeper, Victim};
 use progress::Progress;
 use reach::Reach;
@@ -113,10 +113,6 @@ fn load(args: &Replay) -> anyhow::Result<Corpus> {
             Ok(synthetic::corpus(made_up.unwrap_or(1).min(days), lines, args.seed, args.membership))
         }
     }
-}
-
-fn default_log() -> PathBuf {
-    std::env::temp_dir().join(format!("madang-loadtest-server.{}.log", std::process::id()))
 }
 
 /// Plays all days, as many at the same time as there are sockets for.

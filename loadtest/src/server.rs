@@ -34,15 +34,27 @@ pub(crate) struct Server {
     command: String,
     log: PathBuf,
     rest: Rest,
+    /// Besides [`ENVIRONMENT`].
+    environment: &'static [(&'static str, &'static str)],
     child: Child,
 }
 
 impl Server {
     /// Starts the server and waits until it is ready.
     pub(crate) async fn start(command: String, log: PathBuf, rest: Rest) -> anyhow::Result<Self> {
+        Self::start_with(command, log, rest, &[]).await
+    }
+
+    /// The same, with more variables in the server's environment, unless the caller's environment has them.
+    pub(crate) async fn start_with(
+        command: String,
+        log: PathBuf,
+        rest: Rest,
+        environment: &'static [(&'static str, &'static str)],
+    ) -> anyhow::Result<Self> {
         File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
-        let child = spawn(&command, &log)?;
-        let mut server = Self { command, log, rest, child };
+        let child = spawn(&command, &log, environment)?;
+        let mut server = Self { command, log, rest, environment, child };
         server.wait_until_ready().await?;
         Ok(server)
     }
@@ -56,7 +68,7 @@ impl Server {
 
     /// Starts it again after a kill.
     pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
-        self.child = spawn(&self.command, &self.log)?;
+        self.child = spawn(&self.command, &self.log, self.environment)?;
         self.wait_until_ready().await
     }
 
@@ -75,7 +87,7 @@ impl Server {
         }
     }
 
-    /// Its process group, for [`rss_kib`].
+    /// Its process group, for [`rss_kib`] and [`processes`].
     pub(crate) fn group(&self) -> Option<u32> {
         self.child.id()
     }
@@ -113,6 +125,11 @@ impl Drop for Server {
     }
 }
 
+/// The file for the output of a server, unless the caller names one.
+pub(crate) fn default_log() -> PathBuf {
+    std::env::temp_dir().join(format!("madang-loadtest-server.{}.log", std::process::id()))
+}
+
 /// The last lines of a server's output.
 fn last_lines(log: &Path) -> String {
     let said = std::fs::read_to_string(log).unwrap_or_default();
@@ -120,12 +137,12 @@ fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("\n  {line}")).collect()
 }
 
-fn spawn(command: &str, log: &Path) -> anyhow::Result<Child> {
+fn spawn(command: &str, log: &Path, environment: &[(&str, &str)]) -> anyhow::Result<Child> {
     let log = File::options().append(true).open(log)?;
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("exec {command}")).process_group(0);
     shell.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    for (name, value) in ENVIRONMENT {
+    for (name, value) in ENVIRONMENT.iter().chain(environment) {
         if std::env::var_os(name).is_none() {
             shell.env(name, value);
         }
@@ -135,10 +152,15 @@ fn spawn(command: &str, log: &Path) -> anyhow::Result<Child> {
 
 /// Resident memory of all processes of a group in KiB (the command may be a wrapper).
 pub(crate) fn rss_kib(group: u32) -> Option<u64> {
-    let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let sum: u64 = pids.filter(|pid| group_of(*pid) == Some(group)).filter_map(rss_of).sum();
+    let sum: u64 = processes(group).into_iter().filter_map(rss_of).sum();
     (sum > 0).then_some(sum)
+}
+
+/// The ids of the processes of a group.
+pub(crate) fn processes(group: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| group_of(*pid) == Some(group)).collect()
 }
 
 /// The fifth field of `/proc/PID/stat`. The second field is a name in brackets that may contain anything.
@@ -147,7 +169,8 @@ fn group_of(pid: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
 }
 
-fn rss_of(pid: u32) -> Option<u64> {
+/// Resident memory of a process in KiB.
+pub(crate) fn rss_of(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse().ok()

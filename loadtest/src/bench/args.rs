@@ -278,14 +278,14 @@ pub(crate) struct Startup {
     pub(crate) repeats: usize,
 }
 
-/// A process that reads many connections, and answers questions on its standard input.
+/// A process that reads many connections, and answers questions on its standard input: readers or watchers.
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub(crate) struct Readers {
     #[arg(long)]
     pub(crate) addr: String,
     /// A line for each connection: its number, its token (or `-` to send nothing at all), and the open channel to
-    /// subscribe to (or `-`).
+    /// subscribe to (or `-`). Watchers do not subscribe if the head of a direct channel is the fourth word.
     #[arg(long)]
     pub(crate) list: PathBuf,
 }
@@ -295,6 +295,8 @@ pub(crate) struct Readers {
 pub(crate) enum Reference {
     /// Reads many connections.
     Readers(Readers),
+    /// Reads many connections, each of which receives one channel, and checks that nothing is missing.
+    Watchers(Readers),
     /// Accepts WebSockets and holds them.
     Idle,
     /// Writes blocks of frames to its connections, one after the other, at a rate.

@@ -7,7 +7,7 @@
 //! [`cut`] and [`away`] are parts of fault runs. [`process`] starts and measures servers, [`people`] fills them,
 //! [`socket`] is a minimal client of their protocol, [`pace`] sends at a steady rate, [`sender`] as fast as acks
 //! arrive, [`readers`] read in processes of their own, [`load`] combines these, [`reference`] contains the bare
-//! servers. `docs/performance.md` contains the figures and their meaning.
+//! servers. `docs/performance.md` contains the figures and their meaning. [`crate::hot`] uses some of these parts too.
 
 pub(crate) mod args;
 mod away;
@@ -15,25 +15,25 @@ mod beside;
 mod connections;
 mod cut;
 mod fanout;
-mod figures;
+pub(crate) mod figures;
 mod fleet;
-mod folder;
+pub(crate) mod folder;
 mod greedy;
 mod load;
-mod pace;
+pub(crate) mod pace;
 mod pairs;
-mod people;
+pub(crate) mod people;
 mod presence;
-mod process;
+pub(crate) mod process;
 mod push;
-mod reader;
-mod readers;
+pub(crate) mod reader;
+pub(crate) mod readers;
 pub(crate) mod reference;
 mod resume;
 mod returns;
 mod sender;
 mod sends;
-mod socket;
+pub(crate) mod socket;
 mod startup;
 
 use args::Bench;

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use madang_client::Rest;
 use madang_ids::{ChannelId, ClientMsgId, SealedCursor, UserId};
-use madang_proto::rest::{NewChannel, SendMessage, SignUp, SnapshotQuery};
+use madang_proto::rest::{ChannelView, NewChannel, SendMessage, SignUp, SnapshotQuery};
 use madang_proto::{Body, ChannelKind};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -22,22 +22,27 @@ const SIGN_UPS: usize = 8;
 
 /// A user with one device.
 #[derive(Debug, Clone)]
-pub(super) struct Person {
-    pub(super) id: UserId,
-    pub(super) token: String,
+pub(crate) struct Person {
+    pub(crate) id: UserId,
+    pub(crate) token: String,
     /// The device's cursor, once [`take_cursors`] has read it.
-    pub(super) cursor: Option<SealedCursor>,
+    pub(crate) cursor: Option<SealedCursor>,
 }
 
-pub(super) fn rest(url: &str) -> anyhow::Result<Rest> {
+pub(crate) fn rest(url: &str) -> anyhow::Result<Rest> {
     Ok(Rest::new(url, Duration::from_secs(60))?)
 }
 
-pub(super) async fn sign_up(rest: &Rest, count: usize) -> anyhow::Result<Vec<Person>> {
+pub(crate) async fn sign_up(rest: &Rest, count: usize) -> anyhow::Result<Vec<Person>> {
+    sign_up_as(rest, "person", count).await
+}
+
+/// Signs up users whose handles begin with `prefix`: a server that was used before needs new ones.
+pub(crate) async fn sign_up_as(rest: &Rest, prefix: &str, count: usize) -> anyhow::Result<Vec<Person>> {
     stream::iter(0..count)
         .map(|number| async move {
             let sign_up = SignUp {
-                handle: format!("person{number}"),
+                handle: format!("{prefix}{number}"),
                 display_name: format!("Person {number}"),
                 password: "correct horse".to_owned(),
                 device_name: "bench".to_owned(),
@@ -52,7 +57,7 @@ pub(super) async fn sign_up(rest: &Rest, count: usize) -> anyhow::Result<Vec<Per
 }
 
 /// Puts every user into `rounds` groups of `members`, each with other users.
-pub(super) async fn groups(
+pub(crate) async fn groups(
     rest: &Rest,
     people: &[Person],
     rounds: usize,
@@ -72,7 +77,7 @@ pub(super) async fn groups(
     Ok(())
 }
 
-pub(super) async fn group(rest: &Rest, people: &[&Person]) -> anyhow::Result<ChannelId> {
+pub(crate) async fn group(rest: &Rest, people: &[&Person]) -> anyhow::Result<ChannelId> {
     let members = people[1..].iter().map(|person| person.id).collect();
     let name = Some("bench".to_owned());
     let channel = NewChannel { kind: ChannelKind::Group, name, topic: None, members };
@@ -82,7 +87,7 @@ pub(super) async fn group(rest: &Rest, people: &[&Person]) -> anyhow::Result<Cha
 }
 
 /// An open channel that the first user creates and the others join.
-pub(super) async fn open(rest: &Rest, people: &[&Person]) -> anyhow::Result<ChannelId> {
+pub(crate) async fn open(rest: &Rest, people: &[&Person]) -> anyhow::Result<ChannelId> {
     let [owner, others @ ..] = people else { bail!("there is no owner") };
     let name = Some("bench".to_owned());
     let channel = NewChannel { kind: ChannelKind::Open, name, topic: None, members: Vec::new() };
@@ -99,7 +104,7 @@ pub(super) async fn open(rest: &Rest, people: &[&Person]) -> anyhow::Result<Chan
 }
 
 /// A channel of any kind between distinct users.
-pub(super) async fn channel(rest: &Rest, kind: Kind, people: &[&Person]) -> anyhow::Result<ChannelId> {
+pub(crate) async fn channel(rest: &Rest, kind: Kind, people: &[&Person]) -> anyhow::Result<ChannelId> {
     match (kind, people) {
         (Kind::Open, _) => open(rest, people).await,
         (Kind::Group, _) => group(rest, people).await,
@@ -114,7 +119,7 @@ pub(super) async fn channel(rest: &Rest, kind: Kind, people: &[&Person]) -> anyh
 }
 
 /// Sends several texts of one user over REST.
-pub(super) async fn say(
+pub(crate) async fn say(
     rest: &Rest,
     person: &Person,
     channel: ChannelId,
@@ -129,13 +134,22 @@ pub(super) async fn say(
 }
 
 /// Creates a direct channel for each pair.
-pub(super) async fn directs(rest: &Rest, pairs: &[(Person, Person)]) -> anyhow::Result<Vec<ChannelId>> {
+pub(crate) async fn directs(rest: &Rest, pairs: &[(Person, Person)]) -> anyhow::Result<Vec<ChannelId>> {
+    let views = direct_views(rest, pairs).await?;
+    Ok(views.into_iter().map(|view| view.card.id).collect())
+}
+
+/// The same. Returns the channels with their heads.
+pub(crate) async fn direct_views(
+    rest: &Rest,
+    pairs: &[(Person, Person)],
+) -> anyhow::Result<Vec<ChannelView>> {
     stream::iter(pairs)
         .map(|(from, to)| async move {
             let members = vec![to.id];
             let channel = NewChannel { kind: ChannelKind::Direct, name: None, topic: None, members };
             let view = rest.create_channel(&from.token, &channel, None).await;
-            Ok(view.context("creating a direct channel failed")?.card.id)
+            view.context("creating a direct channel failed")
         })
         .buffered(CALLS)
         .try_collect()
@@ -143,7 +157,7 @@ pub(super) async fn directs(rest: &Rest, pairs: &[(Person, Person)]) -> anyhow::
 }
 
 /// Moves the cursor of each device to the end of everything so far.
-pub(super) async fn take_cursors(rest: &Rest, people: &mut [Person]) -> anyhow::Result<()> {
+pub(crate) async fn take_cursors(rest: &Rest, people: &mut [Person]) -> anyhow::Result<()> {
     stream::iter(people)
         .map(|person| async move {
             person.cursor = rest.snapshot(&person.token, &SnapshotQuery::default()).await?.cursor;

@@ -96,7 +96,7 @@ impl Process {
         command.arg("reference");
         match reference {
             Reference::Idle => command.arg("idle"),
-            Reference::Readers(_) => anyhow::bail!("readers are not a server"),
+            Reference::Readers(_) | Reference::Watchers(_) => anyhow::bail!("readers are not a server"),
             Reference::Fanout { connections, write_bytes, frames, rate, seconds } => command
                 .args(["fanout", "--connections", &connections.to_string()])
                 .args(["--write-bytes", &write_bytes.to_string(), "--frames", &frames.to_string()])
@@ -174,7 +174,7 @@ fn kib(status: &str, name: &str) -> Option<f64> {
 }
 
 /// User and system time: fields 14 and 15. The second field is a name in brackets that may contain anything.
-pub(super) fn cpu_seconds(stat: &str) -> Option<f64> {
+pub(crate) fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / TICKS_PER_SECOND)

@@ -10,34 +10,34 @@ use super::figures::{histogram, now_us};
 use super::socket::Socket;
 
 /// Prefix of a frame of entries.
-pub(super) const ENTRIES: &[u8] = br#"{"type":"entries""#;
+pub(crate) const ENTRIES: &[u8] = br#"{"type":"entries""#;
 /// The bytes before the text of an entry.
-const TEXT: &str = r#""text":""#;
+pub(crate) const TEXT: &str = r#""text":""#;
 /// Digits of the sending time at the beginning of each text …
-const DIGITS: usize = 15;
+pub(crate) const DIGITS: usize = 15;
 /// … and of the number of its sender, which follows.
 const SENDER_DIGITS: usize = 5;
 
 /// What all readers of a server have received.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) messages: AtomicU64,
-    pub(super) frames: AtomicU64,
-    pub(super) bytes: AtomicU64,
+pub(crate) struct Seen {
+    pub(crate) messages: AtomicU64,
+    pub(crate) frames: AtomicU64,
+    pub(crate) bytes: AtomicU64,
     /// Time from send to delivery.
-    pub(super) latency: Mutex<Histogram<u64>>,
+    pub(crate) latency: Mutex<Histogram<u64>>,
 }
 
 /// Copies of the counts at one time.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(super) struct Counts {
-    pub(super) messages: u64,
-    pub(super) frames: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Counts {
+    pub(crate) messages: u64,
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Seen {
-    pub(super) fn new() -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn new() -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             messages: AtomicU64::new(0),
             frames: AtomicU64::new(0),
@@ -46,7 +46,7 @@ impl Seen {
         }))
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         Counts {
             messages: self.messages.load(Ordering::SeqCst),
             frames: self.frames.load(Ordering::SeqCst),
@@ -55,14 +55,14 @@ impl Seen {
     }
 
     /// The latencies since the previous call.
-    pub(super) fn take_latency(&self) -> anyhow::Result<Histogram<u64>> {
+    pub(crate) fn take_latency(&self) -> anyhow::Result<Histogram<u64>> {
         let empty = histogram()?;
         let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::replace(&mut latency, empty))
     }
 
     /// Counts the messages of a frame and records their latencies.
-    pub(super) fn take_frame(&self, payload: &[u8], taken: &mut Taken) {
+    pub(crate) fn take_frame(&self, payload: &[u8], taken: &mut Taken) {
         let now = now_us();
         for sent in sent_times(payload) {
             taken.messages += 1;
@@ -72,7 +72,7 @@ impl Seen {
     }
 
     /// Adds what one reader received.
-    pub(super) fn add(&self, taken: &mut Taken) {
+    pub(crate) fn add(&self, taken: &mut Taken) {
         let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         taken.latencies.drain(..).for_each(|micros| latency.saturating_record(micros));
         drop(latency);
@@ -83,24 +83,30 @@ impl Seen {
     }
 }
 
+/// A text of `bytes` that contains the present as its sending time, and the number of its sender.
+pub(crate) fn text(sender: usize, bytes: usize) -> String {
+    text_of(now_us(), sender, bytes)
+}
+
 /// A text of `bytes` that contains its sending time and the number of its sender.
-pub(super) fn text(sender: usize, bytes: usize) -> String {
-    let mut text = format!("{:0DIGITS$}{sender:0SENDER_DIGITS$}", now_us());
+pub(crate) fn text_of(sent_us: u64, sender: usize, bytes: usize) -> String {
+    let mut text = format!("{sent_us:0DIGITS$}{sender:0SENDER_DIGITS$}");
     text.extend(std::iter::repeat_n('x', bytes.saturating_sub(text.len())));
     text
 }
 
 /// What one read contained.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
-    messages: u64,
-    frames: u64,
-    pub(super) bytes: u64,
-    latencies: Vec<u64>,
+pub(crate) struct Taken {
+    pub(crate) messages: u64,
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    /// In microseconds.
+    pub(crate) latencies: Vec<u64>,
 }
 
 /// Number of messages in a frame.
-pub(super) fn messages(payload: &[u8]) -> u64 {
+pub(crate) fn messages(payload: &[u8]) -> u64 {
     sent_times(payload).count() as u64
 }
 
@@ -116,7 +122,7 @@ fn sent_at(text: &str) -> Option<u64> {
 }
 
 /// Reads until the connection ends.
-pub(super) async fn read(mut socket: Socket, seen: Arc<Seen>) {
+pub(crate) async fn read(mut socket: Socket, seen: Arc<Seen>) {
     let mut taken = Taken::default();
     while let Ok(bytes) = socket.fill().await {
         taken.bytes = bytes as u64;

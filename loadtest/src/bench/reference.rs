@@ -27,6 +27,7 @@ pub(crate) async fn run(reference: Reference) -> anyhow::Result<()> {
     match reference {
         Reference::Idle => idle().await,
         Reference::Readers(args) => readers::serve(args).await,
+        Reference::Watchers(args) => crate::hot::serve_watchers(args).await,
         Reference::Fanout { connections, write_bytes, frames, rate, seconds } => {
             let block = block(write_bytes, frames);
             let every = Duration::try_from_secs_f64(1.0 / rate)?;

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, bail, ensure};
-use madang_ids::{ChannelId, SealedCursor};
-use madang_proto::{ClientFrame, Hello, Request, SUBPROTOCOL_JSON};
+use madang_ids::{ChannelId, SealedCursor, Seq};
+use madang_proto::{ChannelHead, ClientFrame, Hello, Request, SUBPROTOCOL_JSON};
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -13,21 +14,27 @@ const PER_ADDRESS: usize = 4_000;
 
 /// A socket, and the bytes of frames that are incomplete so far.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     stream: TcpStream,
     buffer: Vec<u8>,
     filled: usize,
 }
 
+/// The part of a `heads` frame that is used here.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Heads {
+    pub(crate) heads: Vec<ChannelHead>,
+}
+
 /// The source address of the connection with this number.
-pub(super) fn source(number: usize) -> IpAddr {
+pub(crate) fn source(number: usize) -> IpAddr {
     let last = u8::try_from(2 + number / PER_ADDRESS).unwrap_or(u8::MAX);
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
 }
 
 impl Socket {
     /// Opens a TCP connection. `buffer_bytes` is the initial size of a read.
-    pub(super) async fn connect(addr: &str, source: IpAddr, buffer_bytes: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(addr: &str, source: IpAddr, buffer_bytes: usize) -> anyhow::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(source, 0))?;
         socket.set_nodelay(true)?;
@@ -36,7 +43,7 @@ impl Socket {
     }
 
     /// Upgrades to a WebSocket. The key is that of the RFC; the answer to it is not checked.
-    pub(super) async fn upgrade(&mut self, addr: &str) -> anyhow::Result<()> {
+    pub(crate) async fn upgrade(&mut self, addr: &str) -> anyhow::Result<()> {
         let request = format!(
             "GET /v1/ws HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
@@ -55,7 +62,7 @@ impl Socket {
     }
 
     /// Connects, upgrades, sends `hello` and waits for `welcome`.
-    pub(super) async fn welcome(
+    pub(crate) async fn welcome(
         addr: &str,
         source: IpAddr,
         buffer_bytes: usize,
@@ -71,43 +78,51 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Subscribes to an open channel from now on, and waits for the answer.
-    pub(super) async fn subscribe(&mut self, channel: ChannelId) -> anyhow::Result<()> {
+    /// Subscribes to an open channel from now on, and waits for the answer. Returns the head after which entries follow.
+    pub(crate) async fn subscribe(&mut self, channel: ChannelId) -> anyhow::Result<Seq> {
         self.send(&format!(r#"{{"type":"subscribe","id":"s","channel_id":"{channel}"}}"#)).await?;
         loop {
             let frame = self.frame().await?;
             ensure!(!frame.starts_with(r#"{"type":"error""#), "subscription refused: {frame}");
             if frame.starts_with(r#"{"type":"heads""#) {
-                return Ok(());
+                let heads: Heads = serde_json::from_str(&frame)?;
+                let head = heads.heads.first().context("an answer without a head")?;
+                return Ok(head.seq);
             }
         }
     }
 
+    /// The stream, and the bytes of frames that have arrived already.
+    pub(crate) fn into_parts(mut self) -> (TcpStream, Vec<u8>) {
+        self.buffer.truncate(self.filled);
+        (self.stream, self.buffer)
+    }
+
     /// Resets the connection without a close frame, like a machine that crashes.
-    pub(super) fn reset(self) -> anyhow::Result<()> {
+    pub(crate) fn reset(self) -> anyhow::Result<()> {
         Ok(self.stream.set_zero_linger()?)
     }
 
     /// Sends a close frame and ends the connection.
-    pub(super) async fn close(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn close(mut self) -> anyhow::Result<()> {
         // A masked close frame with code 1000.
         self.write(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await
     }
 
     /// Writes one text frame.
-    pub(super) async fn send(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(crate) async fn send(&mut self, text: &str) -> anyhow::Result<()> {
         let mut frame = Vec::with_capacity(text.len() + 14);
         put_frame(&mut frame, text.as_bytes(), true);
         self.write(&frame).await
     }
 
     /// Writes bytes that are already frames.
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         Ok(self.stream.write_all(bytes).await?)
     }
 
     /// Reads what is available, at least one byte. Returns the number of bytes. Cancel safe.
-    pub(super) async fn fill(&mut self) -> anyhow::Result<usize> {
+    pub(crate) async fn fill(&mut self) -> anyhow::Result<usize> {
         if self.filled == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
@@ -133,7 +148,7 @@ impl Socket {
     }
 
     /// Visits the payloads of all frames that have arrived completely.
-    pub(super) fn frames(&mut self, mut visit: impl FnMut(&[u8])) -> anyhow::Result<()> {
+    pub(crate) fn frames(&mut self, mut visit: impl FnMut(&[u8])) -> anyhow::Result<()> {
         let mut at = 0;
         while let Some((header, length)) = frame_head(&self.buffer[at..self.filled]) {
             let end = at + header + length;
@@ -157,7 +172,7 @@ impl Socket {
 }
 
 /// Length of the head and of the payload of an unmasked frame.
-fn frame_head(bytes: &[u8]) -> Option<(usize, usize)> {
+pub(crate) fn frame_head(bytes: &[u8]) -> Option<(usize, usize)> {
     let short = usize::from(*bytes.get(1)?);
     match short {
         126 => Some((4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)))),
@@ -170,7 +185,7 @@ fn frame_head(bytes: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// Appends a text frame. A client's frame is masked, with zeros, so that the payload stays unchanged.
-pub(super) fn put_frame(out: &mut Vec<u8>, payload: &[u8], masked: bool) {
+pub(crate) fn put_frame(out: &mut Vec<u8>, payload: &[u8], masked: bool) {
     let mask = if masked { 0x80 } else { 0 };
     out.push(0x81);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {

@@ -1,0 +1,270 @@
+//! Plots of a run over time, as SVG with a background of its own. The same data gives the same bytes.
+
+use std::fmt::Write;
+
+use super::level::{Level, Levels};
+
+const WIDTH: f64 = 960.0;
+/// Of the area of one panel.
+const HEIGHT: f64 = 150.0;
+const LEFT: f64 = 76.0;
+const RIGHT: f64 = 150.0;
+const TOP: f64 = 64.0;
+/// Between the areas of two panels.
+const GAP: f64 = 48.0;
+const COLORS: [&str; 4] = ["#0b62a8", "#c2410c", "#15803d", "#7e22ce"];
+
+/// A diagram over the common time axis. Its value axis begins at zero.
+#[derive(Debug)]
+pub(super) struct Panel {
+    pub(super) title: String,
+    pub(super) unit: &'static str,
+    pub(super) lines: Vec<Line>,
+    /// Dashed horizontal lines.
+    pub(super) marks: Vec<(String, f64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) name: String,
+    /// Time in seconds and value, by time. Points that are not finite are left out.
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// A time with one level.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Band {
+    pub(super) level: Level,
+    pub(super) from: f64,
+    pub(super) to: f64,
+}
+
+/// The range of the time axis.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    from: f64,
+    to: f64,
+}
+
+impl Time {
+    fn x(self, at: f64) -> f64 {
+        LEFT + (at - self.from) / (self.to - self.from) * (WIDTH - LEFT - RIGHT)
+    }
+}
+
+/// Draws the panels below each other, with the levels behind them.
+pub(super) fn plot(title: &str, panels: &[Panel], bands: &[Band]) -> String {
+    let first = bands.first().map_or(0.0, |band| band.from).floor();
+    let last = bands.last().map_or(first, |band| band.to).ceil();
+    let time = Time { from: first, to: last.max(first + 1.0) };
+    let height = TOP + (HEIGHT + GAP) * count(panels.len());
+    let mut out = format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#1f2937">
+<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>
+"##
+    );
+    text(&mut out, 12.0, 20.0, "start", title);
+    legend(&mut out);
+    for (index, panel) in panels.iter().enumerate() {
+        draw(&mut out, panel, bands, time, TOP + (HEIGHT + GAP) * count(index));
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn draw(out: &mut String, panel: &Panel, bands: &[Band], time: Time, top: f64) {
+    let values = panel.lines.iter().flat_map(|line| &line.points).map(|(_, value)| *value);
+    let values = values.chain(panel.marks.iter().map(|(_, value)| *value)).filter(|value| value.is_finite());
+    let step = step(values.fold(0.0, f64::max) / 4.0);
+    let y = |value: f64| top + HEIGHT - value / (step * 4.0) * HEIGHT;
+    for band in bands.iter().filter(|band| band.level > Level::Normal) {
+        let (x, width) = (time.x(band.from), time.x(band.to) - time.x(band.from));
+        let fill = tint(band.level);
+        put(
+            out,
+            format_args!(
+                r#"<rect x="{x:.1}" y="{top}" width="{width:.1}" height="{HEIGHT}" fill="{fill}"/>"#
+            ),
+        );
+    }
+    text(out, LEFT, top - 8.0, "start", &format!("{} ({})", panel.title, panel.unit));
+    for tick in 0..=4 {
+        let value = step * f64::from(tick);
+        rule(out, y(value), "#d1d5db", "none");
+        text(out, LEFT - 6.0, y(value) + 4.0, "end", &label(value));
+    }
+    time_axis(out, time, top);
+    for (index, (name, value)) in panel.marks.iter().enumerate().filter(|(_, (_, value))| value.is_finite()) {
+        rule(out, y(*value), color(index), "5 4");
+        name_line(out, panel.lines.len() + index, index, top, &format!("- - {name}"));
+    }
+    for (index, line) in panel.lines.iter().enumerate() {
+        let finite = line.points.iter().filter(|(at, value)| at.is_finite() && value.is_finite());
+        let points: Vec<String> =
+            finite.map(|(at, value)| format!("{:.1},{:.1}", time.x(*at), y(*value))).collect();
+        let (points, stroke) = (points.join(" "), color(index));
+        put(
+            out,
+            format_args!(r#"<polyline points="{points}" fill="none" stroke="{stroke}" stroke-width="1.5"/>"#),
+        );
+        name_line(out, index, index, top, &line.name);
+    }
+}
+
+/// Seconds below the panel, and lines where the storm began.
+fn time_axis(out: &mut String, time: Time, top: f64) {
+    let step = step((time.to - time.from) / 8.0);
+    let mut at = (time.from / step).ceil() * step;
+    while at <= time.to {
+        let name =
+            if at.abs() < step / 2.0 { "0 s: storm begins".to_owned() } else { format!("{} s", label(at)) };
+        text(out, time.x(at), top + HEIGHT + 16.0, "middle", &name);
+        let (x, end) = (time.x(at), top + HEIGHT + 4.0);
+        put(out, format_args!(r##"<line x1="{x:.1}" y1="{top}" x2="{x:.1}" y2="{end}" stroke="#d1d5db"/>"##));
+        at += step;
+    }
+}
+
+fn legend(out: &mut String) {
+    let mut x = LEFT;
+    for level in Levels::ALL.into_iter().filter(|level| *level > Level::Normal) {
+        let fill = tint(level);
+        put(
+            out,
+            format_args!(r##"<rect x="{x}" y="30" width="14" height="12" fill="{fill}" stroke="#9ca3af"/>"##),
+        );
+        text(out, x + 20.0, 40.0, "start", &format!("{level:?}").to_lowercase());
+        x += 90.0;
+    }
+}
+
+/// The name of a line, to the right of its panel.
+fn name_line(out: &mut String, row: usize, index: usize, top: f64, name: &str) {
+    let (x, y, fill, name) =
+        (WIDTH - RIGHT + 10.0, top + 12.0 + 18.0 * count(row), color(index), escape(name));
+    put(out, format_args!(r#"<text x="{x}" y="{y}" fill="{fill}">{name}</text>"#));
+}
+
+fn rule(out: &mut String, y: f64, stroke: &str, dashes: &str) {
+    let x = WIDTH - RIGHT;
+    put(
+        out,
+        format_args!(
+            r#"<line x1="{LEFT}" y1="{y:.1}" x2="{x}" y2="{y:.1}" stroke="{stroke}" stroke-dasharray="{dashes}"/>"#
+        ),
+    );
+}
+
+fn text(out: &mut String, x: f64, y: f64, anchor: &str, said: &str) {
+    let said = escape(said);
+    put(out, format_args!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{said}</text>"#));
+}
+
+fn put(out: &mut String, element: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{element}");
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn color(index: usize) -> &'static str {
+    COLORS[index % COLORS.len()]
+}
+
+const fn tint(level: Level) -> &'static str {
+    match level {
+        Level::Normal => "#ffffff",
+        Level::Warm => "#fef3c7",
+        Level::Hot => "#fed7aa",
+        Level::Blazing => "#fecaca",
+    }
+}
+
+/// The least of 1, 2, 5, 10 … that is not less; also below 1.
+fn step(least: f64) -> f64 {
+    if least <= 0.0 {
+        return 1.0;
+    }
+    let decade = 10_f64.powf(least.log10().floor());
+    [1.0, 2.0, 5.0]
+        .into_iter()
+        .map(|factor| factor * decade)
+        .find(|step| *step >= least)
+        .unwrap_or(decade * 10.0)
+}
+
+/// A value of an axis, without noise of binary fractions.
+fn label(value: f64) -> String {
+    match value.abs() {
+        large if large >= 1e6 => format!("{} M", (value / 1e3).round() / 1e3),
+        large if large >= 1e4 => format!("{} k", (value / 10.0).round() / 100.0),
+        _ => format!("{}", (value * 1e4).round() / 1e4),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a small number of panels and lines")]
+const fn count(number: usize) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(points: Vec<(f64, f64)>) -> String {
+        let line = Line { name: "a<b".to_owned(), points };
+        let marks = vec![("quiet".to_owned(), 0.7), ("unknown".to_owned(), f64::NAN)];
+        let panel = Panel { title: "x & y".to_owned(), unit: "ms", lines: vec![line], marks };
+        let bands = [
+            Band { level: Level::Normal, from: -2.0, to: 1.0 },
+            Band { level: Level::Blazing, from: 1.0, to: 9.0 },
+        ];
+        plot(r#"hot --server "madang serve""#, &[panel], &bands)
+    }
+
+    /// Checks that tags are closed in order and that text contains no markup.
+    fn check_xml(xml: &str) {
+        let mut open = Vec::new();
+        let mut rest = xml;
+        while let Some(at) = rest.find('<') {
+            assert!(!rest[..at].contains('>'), "{}", &rest[..at]);
+            let end = rest.find('>').unwrap();
+            let tag = &rest[at + 1..end];
+            assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+            match tag.strip_prefix('/') {
+                Some(name) => assert_eq!(open.pop(), Some(name)),
+                None if tag.ends_with('/') => {}
+                None => open.push(tag.split_whitespace().next().unwrap()),
+            }
+            rest = &rest[end + 1..];
+        }
+        assert!(open.is_empty() && rest.trim().is_empty());
+    }
+
+    #[test]
+    fn plots_are_xml_and_contain_no_undefined_numbers() {
+        let nothing = example(Vec::new());
+        let some = example(vec![(-2.0, 1.0), (0.0, f64::NAN), (f64::INFINITY, 3.0), (9.0, 1_234_567.0)]);
+        for xml in [nothing, some, plot("", &[], &[])] {
+            check_xml(&xml);
+            assert!(!xml.contains("NaN") && !xml.contains("inf"), "{xml}");
+        }
+    }
+
+    #[test]
+    fn the_same_data_gives_the_same_plot() {
+        let points = vec![(0.0, 1.0), (1.0, 2.5)];
+        let svg = example(points.clone());
+        assert_eq!(svg, example(points));
+        assert!(svg.contains("#fecaca") && svg.contains("a&lt;b") && svg.contains("storm begins"));
+    }
+
+    #[test]
+    fn axes_have_round_steps() {
+        let steps: Vec<f64> = [0.0, 0.03, 1.0, 2.1, 7.0, 480_000.0].into_iter().map(step).collect();
+        assert_eq!(steps, [1.0, 0.05, 1.0, 5.0, 10.0, 500_000.0]);
+        assert_eq!([0.15, 20_000.0, 1_500_000.0].map(label), ["0.15", "20 k", "1.5 M"]);
+    }
+}

@@ -1,0 +1,164 @@
+//! Users who send at a steady rate, and what becomes of their messages.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use memchr::memmem;
+use tokio::task::JoinSet;
+
+use super::calls::wait_ms;
+use crate::bench::figures::{histogram, micros, now_us};
+use crate::bench::pace::{self, Answers, Pace};
+use crate::bench::socket::Socket;
+
+/// What the server answered to senders of one kind so far.
+#[derive(Debug)]
+pub(super) struct Acks {
+    /// Time from send to ack since the last take.
+    latency: Mutex<Histogram<u64>>,
+    /// Time by which messages were written late, because the generator was busy.
+    late: Mutex<Histogram<u64>>,
+    pub(super) sent: AtomicU64,
+    pub(super) acked: AtomicU64,
+    /// Refused for now, with a time after which to try again. Such a message is not lost.
+    pub(super) refused: AtomicU64,
+    pub(super) errors: AtomicU64,
+    first_error: Mutex<Option<String>>,
+}
+
+/// A message that was acked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Acked {
+    pub(super) seq: u64,
+    pub(super) sent_us: u64,
+}
+
+/// Senders that are sending.
+#[derive(Debug)]
+pub(super) struct Senders(JoinSet<(usize, Vec<Acked>)>);
+
+/// The answers to one sender.
+#[derive(Debug)]
+struct Tally {
+    acks: Arc<Acks>,
+    acked: Vec<Acked>,
+}
+
+impl Acks {
+    pub(super) fn new() -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            latency: Mutex::new(histogram()?),
+            late: Mutex::new(histogram()?),
+            sent: AtomicU64::new(0),
+            acked: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            first_error: Mutex::new(None),
+        }))
+    }
+
+    /// Moves the latencies since the last call into `sum`.
+    pub(super) fn take_latency(&self, sum: &mut Histogram<u64>) -> anyhow::Result<()> {
+        let mut latency = lock(&self.latency);
+        sum.add(&*latency)?;
+        latency.reset();
+        Ok(())
+    }
+
+    /// A quantile, in milliseconds, of the time by which messages were written late.
+    pub(super) fn late(&self) -> Histogram<u64> {
+        lock(&self.late).clone()
+    }
+
+    pub(super) fn first_error(&self) -> Option<String> {
+        lock(&self.first_error).clone()
+    }
+
+    fn fail(&self, what: String) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        lock(&self.first_error).get_or_insert(what);
+    }
+}
+
+impl Senders {
+    /// Begins to send.
+    pub(super) fn start(senders: Vec<(Socket, Pace)>, acks: &Arc<Acks>) -> Self {
+        let mut tasks = JoinSet::new();
+        for (number, (socket, pace)) in senders.into_iter().enumerate() {
+            let mut tally = Tally { acks: Arc::clone(acks), acked: Vec::new() };
+            tasks.spawn(async move {
+                if let Err(error) = pace::send_with(socket, pace, &mut tally).await {
+                    tally.acks.fail(format!("sender {number}: {error:#}"));
+                }
+                (number, tally.acked)
+            });
+        }
+        Self(tasks)
+    }
+
+    /// Waits until all messages are answered, or given up. Returns the acked messages of each sender.
+    pub(super) async fn finish(self) -> Vec<Vec<Acked>> {
+        let mut acked = self.0.join_all().await;
+        acked.sort_by_key(|(number, _)| *number);
+        acked.into_iter().map(|(_, acked)| acked).collect()
+    }
+}
+
+impl Answers for Tally {
+    fn handle_sent(&mut self, late: Duration) {
+        self.acks.sent.fetch_add(1, Ordering::Relaxed);
+        lock(&self.acks.late).saturating_record(micros(late));
+    }
+
+    fn handle_ack(&mut self, frame: &[u8]) {
+        let numbers = number(frame, br#""id":""#).zip(number(frame, br#""seq":"#));
+        let Some((sent_us, seq)) = numbers else {
+            self.acks.fail(format!("not an ack: {}", String::from_utf8_lossy(frame)));
+            return;
+        };
+        self.acks.acked.fetch_add(1, Ordering::Relaxed);
+        lock(&self.acks.latency).saturating_record(now_us().saturating_sub(sent_us));
+        self.acked.push(Acked { seq, sent_us });
+    }
+
+    fn handle_error(&mut self, frame: &[u8]) -> anyhow::Result<()> {
+        if wait_ms(frame).is_some() {
+            self.acks.refused.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.acks.fail(String::from_utf8_lossy(frame).into_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The number right after the first occurrence of `key`.
+fn number(frame: &[u8], key: &[u8]) -> Option<u64> {
+    let digits = &frame[memmem::find(frame, key)? + key.len()..];
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted() {
+        let acks = Acks::new().unwrap();
+        let mut tally = Tally { acks: Arc::clone(&acks), acked: Vec::new() };
+        tally.handle_ack(br#"{"type":"ack","id":"77","channel_id":"5","message_id":"6","seq":41,"at":1}"#);
+        tally.handle_ack(br#"{"type":"ack"}"#);
+        let refused = br#"{"type":"error","id":"78","code":"limited","message":"","retryable":true,"retry_after_ms":9}"#;
+        tally.handle_error(refused).unwrap();
+        assert_eq!(tally.acked, [Acked { seq: 41, sent_us: 77 }]);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        assert_eq!((count(&acks.acked), count(&acks.refused), count(&acks.errors)), (1, 1, 1));
+        assert!(acks.first_error().unwrap().contains("not an ack"));
+    }
+}

@@ -1,0 +1,133 @@
+//! Fills the server before a storm: users, the channel, the pairs, and all of their connections.
+
+use anyhow::Context;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use madang_client::Rest;
+use madang_ids::{ChannelId, Seq};
+
+use super::args::Hot;
+use crate::bench::folder::Folder;
+use crate::bench::people::{self, Person};
+use crate::bench::readers::{Kind, Read, Readers};
+use crate::bench::socket::{Socket, source};
+
+/// Bytes of one read of a sender.
+const READ_BYTES: usize = 4 * 1024;
+/// Senders that connect at the same time.
+const AT_ONCE: usize = 48;
+
+/// Everything that takes part in a storm.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// `host:port` of each node.
+    pub(super) addrs: Vec<String>,
+    pub(super) rest: Rest,
+    pub(super) channel: ChannelId,
+    /// A member who stays: the owner.
+    pub(super) owner: Person,
+    pub(super) members: Vec<Person>,
+    pub(super) senders: Vec<Socket>,
+    /// Read the channel.
+    pub(super) readers: Readers,
+    /// Each sends into the direct channel of its pair.
+    pub(super) talkers: Vec<(Socket, ChannelId)>,
+    /// Read the direct channels, in the order of `talkers`.
+    pub(super) listeners: Readers,
+    /// Users who join and leave.
+    pub(super) visitors: Vec<Person>,
+    _folder: Folder,
+}
+
+impl Stage {
+    pub(super) async fn build(args: &Hot) -> anyhow::Result<Self> {
+        let urls = args.urls();
+        let addrs = urls.iter().map(|url| addr(url)).collect::<anyhow::Result<Vec<String>>>()?;
+        let (rest, folder) = (people::rest(&urls[0])?, Folder::new()?);
+        let senders = args.senders() as usize;
+        let count = senders + args.members + 2 * args.bystanders + args.visitors();
+        println!("set-up: {count} users sign up");
+        let mut people = people::sign_up_as(&rest, &format!("hot{}-", args.seed), count).await?;
+        let visitors = people.split_off(count - args.visitors());
+        let talking = people.split_off(senders + args.members);
+        println!("set-up: {} users join the channel", people.len());
+        let channel = people::open(&rest, &people.iter().collect::<Vec<&Person>>()).await?;
+        let members = people.split_off(senders);
+        let owner = people.first().context("there is no sender")?.clone();
+        let pairs: Vec<(Person, Person)> =
+            talking.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        let directs = people::direct_views(&rest, &pairs).await?;
+        let heads: Vec<(ChannelId, Seq)> = directs.iter().map(|view| (view.card.id, view.head_seq)).collect();
+        println!("set-up: {} sockets connect", members.len() + senders + 2 * pairs.len());
+        let (readers, listeners) = readers(&addrs, channel, &members, &pairs, &heads, &folder).await?;
+        let talkers: Vec<Person> = pairs.into_iter().map(|(from, _)| from).collect();
+        let talkers = connect(&addrs, &talkers).await?;
+        let talkers = talkers.into_iter().zip(heads.into_iter().map(|(channel, _)| channel)).collect();
+        let senders = connect(&addrs, &people).await?;
+        Ok(Self {
+            addrs,
+            rest,
+            channel,
+            owner,
+            members,
+            senders,
+            readers,
+            talkers,
+            listeners,
+            visitors,
+            _folder: folder,
+        })
+    }
+}
+
+/// Connects the readers of the channel, spread over the nodes, and those of the direct channels, at the first node in
+/// their order. They are in processes of their own, because a bystander should not wait for the storm in the generator.
+async fn readers(
+    addrs: &[String],
+    channel: ChannelId,
+    members: &[Person],
+    pairs: &[(Person, Person)],
+    heads: &[(ChannelId, Seq)],
+    folder: &Folder,
+) -> anyhow::Result<(Readers, Readers)> {
+    let mut readers = Readers::default();
+    for (number, addr) in addrs.iter().enumerate() {
+        let here = members.iter().skip(number).step_by(addrs.len());
+        let reads: Vec<Read<'_>> =
+            here.map(|person| Read::Welcome { token: &person.token, subscribe: Some(channel) }).collect();
+        readers.add(Kind::Watch, addr, &reads, folder, &format!("readers-{number}")).await?;
+    }
+    let listening = pairs.iter().map(|(_, to)| to).zip(heads);
+    let reads: Vec<Read<'_>> = listening
+        .map(|(to, (channel, head))| Read::Direct { token: &to.token, channel: *channel, head: *head })
+        .collect();
+    let mut listeners = Readers::default();
+    listeners.add(Kind::Watch, &addrs[0], &reads, folder, "listeners").await?;
+    Ok((readers, listeners))
+}
+
+/// Connects users who send, spread over the nodes.
+async fn connect(addrs: &[String], people: &[Person]) -> anyhow::Result<Vec<Socket>> {
+    let open = |(number, person): (usize, Person)| {
+        let addr = addrs[number % addrs.len()].clone();
+        async move { Socket::welcome(&addr, source(number), READ_BYTES, &person.token, None).await }
+    };
+    stream::iter(people.to_vec().into_iter().enumerate()).map(open).buffered(AT_ONCE).try_collect().await
+}
+
+/// The address in a URL such as `http://127.0.0.1:8080`.
+fn addr(url: &str) -> anyhow::Result<String> {
+    let rest = url.strip_prefix("http://").with_context(|| format!("{url} is not an http:// URL"))?;
+    Ok(rest.trim_end_matches('/').replace("localhost", "127.0.0.1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::addr;
+
+    #[test]
+    fn addresses_are_taken_from_urls() {
+        assert_eq!(addr("http://127.0.0.1:8080/").unwrap(), "127.0.0.1:8080");
+        assert_eq!(addr("http://localhost:80").unwrap(), "127.0.0.1:80");
+        assert!(addr("https://127.0.0.1").is_err());
+    }
+}
