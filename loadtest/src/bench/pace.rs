@@ -33,7 +33,7 @@ pub(crate) struct Pace {
 
 /// Receives the answers to messages. The `id` of an answer is the time at which the message was sent, in microseconds.
 pub(crate) trait Answers {
-    /// Messages were written `late` after their time, because the generator was busy.
+    /// Messages were sent `late` after their time, because the generator was busy.
     fn handle_sent(&mut self, late: Duration);
 
     fn handle_ack(&mut self, frame: &[u8]);
@@ -74,7 +74,7 @@ pub(crate) async fn send_with(
 ) -> anyhow::Result<(Socket, u64)> {
     let mut ticks = interval_at(Instant::now() + pace.after, pace.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let (mut writes, mut answered) = (0, 0);
+    let (mut writes, mut answered, mut out) = (0, 0, Vec::new());
     let messages = pace.writes * u64::from(pace.burst);
     let mut last = Instant::now();
     while answered < messages {
@@ -82,12 +82,12 @@ pub(crate) async fn send_with(
             due = ticks.tick(), if writes < pace.writes => {
                 writes += 1;
                 answers.handle_sent(due.elapsed());
-                socket.write(&burst(&pace)?).await?;
+                put_burst(&mut out, &pace)?;
                 last = Instant::now();
             }
-            filled = timeout(PATIENCE, socket.fill()) => {
-                match filled {
-                    Ok(bytes) => { bytes?; }
+            done = timeout(PATIENCE, socket.exchange(&mut out)) => {
+                match done {
+                    Ok(done) => done?,
                     Err(_) if writes < pace.writes || last.elapsed() < PATIENCE => {}
                     Err(_) => break,
                 }
@@ -113,8 +113,7 @@ fn take_answers(socket: &mut Socket, answers: &mut impl Answers) -> anyhow::Resu
     refused.map(|()| answered)
 }
 
-fn burst(pace: &Pace) -> anyhow::Result<Vec<u8>> {
-    let mut out = Vec::new();
+fn put_burst(out: &mut Vec<u8>, pace: &Pace) -> anyhow::Result<()> {
     for _ in 0..pace.burst {
         let sent_us = now_us();
         let send = Send {
@@ -124,7 +123,7 @@ fn burst(pace: &Pace) -> anyhow::Result<Vec<u8>> {
         };
         let id = Some(RequestId(sent_us.to_string()));
         let request = Request { id, frame: ClientFrame::Send(Box::new(send)) };
-        put_frame(&mut out, serde_json::to_string(&request)?.as_bytes(), true);
+        put_frame(out, serde_json::to_string(&request)?.as_bytes(), true);
     }
-    Ok(out)
+    Ok(())
 }

@@ -16,7 +16,7 @@ use super::folder::{Folder, programs};
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Linux reports processor time to processes in hundredths of a second, whatever its own ticks are.
-const TICKS_PER_SECOND: f64 = 100.0;
+pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 
 const SILENCE: &str = "MADANG_GATEWAY__SILENCE_MS";
 /// The server's environment: password hashing must not dominate thousands of sign-ups, and no connection is closed for

@@ -1,12 +1,13 @@
 //! A minimal WebSocket client (RFC 6455). The generator shares its cores with the server and must use little CPU time.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use madang_ids::{ChannelId, SealedCursor, Seq};
 use madang_proto::{ChannelHead, ClientFrame, Hello, Request, SUBPROTOCOL_JSON};
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Connections from one source address, far below the number of its ports.
@@ -132,6 +133,26 @@ impl Socket {
         Ok(count)
     }
 
+    /// Writes as much of `out` as the server accepts, and reads what is available, until one of the two has happened: a
+    /// client that does not read while it writes may be closed. Cancel safe.
+    pub(crate) async fn exchange(&mut self, out: &mut Vec<u8>) -> anyhow::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let ready = self.stream.ready(if out.is_empty() { Interest::READABLE } else { both }).await?;
+        if ready.is_writable() && !out.is_empty() {
+            let written = unless_blocked(self.stream.try_write(out))?;
+            out.drain(..written.unwrap_or_default());
+        }
+        if ready.is_readable() {
+            if self.filled == self.buffer.len() {
+                self.buffer.resize(self.buffer.len() * 2, 0);
+            }
+            let count = unless_blocked(self.stream.try_read(&mut self.buffer[self.filled..]))?;
+            ensure!(count != Some(0), "the server closed the connection");
+            self.filled += count.unwrap_or_default();
+        }
+        Ok(())
+    }
+
     /// The next frame. Bytes after it stay in the buffer.
     async fn frame(&mut self) -> anyhow::Result<String> {
         loop {
@@ -157,7 +178,7 @@ impl Socket {
             }
             match self.buffer[at] {
                 0x81 => visit(&self.buffer[at + header..end]),
-                other => bail!("expected a text frame, got one that begins with {other:#x}"),
+                other => return Err(unexpected(other, &self.buffer[at + header..end])),
             }
             at = end;
         }
@@ -168,6 +189,25 @@ impl Socket {
     fn consume(&mut self, count: usize) {
         self.buffer.copy_within(count..self.filled, 0);
         self.filled -= count;
+    }
+}
+
+/// An error about a frame that is no complete text frame, with the code of a close frame.
+pub(crate) fn unexpected(first: u8, payload: &[u8]) -> anyhow::Error {
+    match (first, payload) {
+        (0x88, [high, low, reason @ ..]) => {
+            let (code, reason) = (u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(reason));
+            anyhow::anyhow!("the server closed the socket with {code} {reason}")
+        }
+        _ => anyhow::anyhow!("expected a text frame, got one that begins with {first:#x}"),
+    }
+}
+
+/// The number of bytes; `None` if the socket is not ready after all.
+fn unless_blocked(done: std::io::Result<usize>) -> std::io::Result<Option<usize>> {
+    match done {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        done => done.map(Some),
     }
 }
 

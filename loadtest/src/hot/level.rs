@@ -62,7 +62,7 @@ impl Levels {
         self.nodes.iter().map(|node| lock(node).level()).max().unwrap_or_default()
     }
 
-    /// The highest level since `from`.
+    /// The highest level after `from`, where it was normal.
     pub(super) fn highest(&self, from: Instant) -> Level {
         self.changes()
             .into_iter()
@@ -72,7 +72,7 @@ impl Levels {
             .unwrap_or_default()
     }
 
-    /// The first time from `from` on at which a level was above normal on some node.
+    /// The first time after `from`, where the level was normal, at which it was above on some node.
     pub(super) fn first_above(&self, from: Instant) -> Option<Instant> {
         self.changes().into_iter().find(|(at, level)| *at >= from && *level > Level::Normal).map(|(at, _)| at)
     }

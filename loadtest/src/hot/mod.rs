@@ -5,7 +5,7 @@
 //! the end, in which the readers catch up and the [`level`] falls; then the check. [`recorder`] measures each second,
 //! with [`usage`]. Readers are processes of their own ([`watch`]): [`scan`] finds entries in their bytes, and [`check`]
 //! finds faults in the order of entries. [`history`] compares the acked messages with the store, [`bounds`] judges, and
-//! [`report`] writes with [`plot`]. `docs/hot-channels.md` describes what the server does.
+//! [`report`] writes, with [`plot`] and [`svg`]. `docs/hot-channels.md` describes what the server does.
 
 mod args;
 mod bounds;
@@ -21,6 +21,7 @@ mod scan;
 mod senders;
 mod stage;
 mod storm;
+mod svg;
 mod usage;
 mod watch;
 
@@ -64,7 +65,8 @@ pub(crate) async fn run(args: Hot) -> anyhow::Result<bool> {
     let bounds = bounds::judge(&figures, !args.no_level);
     let command = std::env::args().skip(1).collect::<Vec<String>>().join(" ");
     let holds = bounds::all_met(&bounds);
-    let report = Report { command, conditions, holds, bounds, figures, seconds };
+    let storm_seconds = args.storm().as_secs_f64();
+    let report = Report { command, conditions, holds, bounds, storm_seconds, figures, seconds };
     report.print();
     if let Some(path) = &args.report {
         report.write(path)?;

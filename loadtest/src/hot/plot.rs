@@ -1,17 +1,22 @@
 //! Plots of a run over time, as SVG with a background of its own. The same data gives the same bytes.
 
-use std::fmt::Write;
-
 use super::level::{Level, Levels};
+use super::svg::{colored_text, line, polyline, rect, text};
 
 const WIDTH: f64 = 960.0;
 /// Of the area of one panel.
 const HEIGHT: f64 = 150.0;
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 150.0;
-const TOP: f64 = 64.0;
+/// Above the first area, without the title.
+const TOP: f64 = 56.0;
+const TITLE_LINE: f64 = 16.0;
+/// Characters of a line of the title.
+const TITLE_CHARS: usize = 130;
 /// Between the areas of two panels.
 const GAP: f64 = 48.0;
+const STORM: &str = "#1f2937";
+const RULE: &str = "#d1d5db";
 const COLORS: [&str; 4] = ["#0b62a8", "#c2410c", "#15803d", "#7e22ce"];
 
 /// A diagram over the common time axis. Its value axis begins at zero.
@@ -39,11 +44,12 @@ pub(super) struct Band {
     pub(super) to: f64,
 }
 
-/// The range of the time axis.
+/// The range of the time axis. The storm begins at 0.
 #[derive(Debug, Clone, Copy)]
 struct Time {
     from: f64,
     to: f64,
+    storm_ends: f64,
 }
 
 impl Time {
@@ -52,21 +58,26 @@ impl Time {
     }
 }
 
-/// Draws the panels below each other, with the levels behind them.
-pub(super) fn plot(title: &str, panels: &[Panel], bands: &[Band]) -> String {
+/// Draws the panels below each other, with the levels behind them. `storm_ends`: seconds after it began.
+pub(super) fn plot(title: &str, panels: &[Panel], bands: &[Band], storm_ends: f64) -> String {
     let first = bands.first().map_or(0.0, |band| band.from).floor();
     let last = bands.last().map_or(first, |band| band.to).ceil();
-    let time = Time { from: first, to: last.max(first + 1.0) };
-    let height = TOP + (HEIGHT + GAP) * count(panels.len());
+    let to = last.max(first + 1.0);
+    let time = Time { from: first, to, storm_ends: storm_ends.min(to) };
+    let titles = wrap(title);
+    let top = TOP + TITLE_LINE * count(titles.len());
+    let height = top + (HEIGHT + GAP) * count(panels.len());
     let mut out = format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#1f2937">
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">
 <rect width="{WIDTH}" height="{height}" fill="#ffffff"/>
 "##
     );
-    text(&mut out, 12.0, 20.0, "start", title);
-    legend(&mut out);
+    for (index, title) in titles.iter().enumerate() {
+        text(&mut out, 12.0, 20.0 + TITLE_LINE * count(index), "start", title);
+    }
+    legend(&mut out, top - TOP);
     for (index, panel) in panels.iter().enumerate() {
-        draw(&mut out, panel, bands, time, TOP + (HEIGHT + GAP) * count(index));
+        draw(&mut out, panel, bands, time, top + (HEIGHT + GAP) * count(index));
     }
     out.push_str("</svg>\n");
     out
@@ -78,95 +89,73 @@ fn draw(out: &mut String, panel: &Panel, bands: &[Band], time: Time, top: f64) {
     let step = step(values.fold(0.0, f64::max) / 4.0);
     let y = |value: f64| top + HEIGHT - value / (step * 4.0) * HEIGHT;
     for band in bands.iter().filter(|band| band.level > Level::Normal) {
-        let (x, width) = (time.x(band.from), time.x(band.to) - time.x(band.from));
-        let fill = tint(band.level);
-        put(
-            out,
-            format_args!(
-                r#"<rect x="{x:.1}" y="{top}" width="{width:.1}" height="{HEIGHT}" fill="{fill}"/>"#
-            ),
-        );
+        let x = time.x(band.from);
+        rect(out, x, top, time.x(band.to) - x, HEIGHT, tint(band.level));
     }
+    let right = WIDTH - RIGHT;
     text(out, LEFT, top - 8.0, "start", &format!("{} ({})", panel.title, panel.unit));
     for tick in 0..=4 {
         let value = step * f64::from(tick);
-        rule(out, y(value), "#d1d5db", "none");
+        line(out, (LEFT, y(value)), (right, y(value)), RULE, "none");
         text(out, LEFT - 6.0, y(value) + 4.0, "end", &label(value));
     }
     time_axis(out, time, top);
     for (index, (name, value)) in panel.marks.iter().enumerate().filter(|(_, (_, value))| value.is_finite()) {
-        rule(out, y(*value), color(index), "5 4");
+        line(out, (LEFT, y(*value)), (right, y(*value)), color(index), "5 4");
         name_line(out, panel.lines.len() + index, index, top, &format!("- - {name}"));
     }
-    for (index, line) in panel.lines.iter().enumerate() {
-        let finite = line.points.iter().filter(|(at, value)| at.is_finite() && value.is_finite());
+    for (index, drawn) in panel.lines.iter().enumerate() {
+        let finite = drawn.points.iter().filter(|(at, value)| at.is_finite() && value.is_finite());
         let points: Vec<String> =
             finite.map(|(at, value)| format!("{:.1},{:.1}", time.x(*at), y(*value))).collect();
-        let (points, stroke) = (points.join(" "), color(index));
-        put(
-            out,
-            format_args!(r#"<polyline points="{points}" fill="none" stroke="{stroke}" stroke-width="1.5"/>"#),
-        );
-        name_line(out, index, index, top, &line.name);
+        polyline(out, &points.join(" "), color(index));
+        name_line(out, index, index, top, &drawn.name);
     }
 }
 
-/// Seconds below the panel, and lines where the storm began.
+/// Seconds below the panel, and a bar for the time of the storm.
 fn time_axis(out: &mut String, time: Time, top: f64) {
+    let (x, y) = (time.x(0.0), top + HEIGHT);
+    rect(out, x, y, time.x(time.storm_ends) - x, 4.0, STORM);
     let step = step((time.to - time.from) / 8.0);
     let mut at = (time.from / step).ceil() * step;
     while at <= time.to {
-        let name =
-            if at.abs() < step / 2.0 { "0 s: storm begins".to_owned() } else { format!("{} s", label(at)) };
-        text(out, time.x(at), top + HEIGHT + 16.0, "middle", &name);
-        let (x, end) = (time.x(at), top + HEIGHT + 4.0);
-        put(out, format_args!(r##"<line x1="{x:.1}" y1="{top}" x2="{x:.1}" y2="{end}" stroke="#d1d5db"/>"##));
+        text(out, time.x(at), y + 17.0, "middle", &format!("{} s", label(at)));
+        line(out, (time.x(at), top), (time.x(at), y + 4.0), RULE, "none");
         at += step;
     }
 }
 
-fn legend(out: &mut String) {
-    let mut x = LEFT;
+fn legend(out: &mut String, top: f64) {
+    rect(out, LEFT, top + 22.0, 14.0, 4.0, STORM);
+    text(out, LEFT + 20.0, top + 28.0, "start", "storm");
+    let mut x = LEFT + 90.0;
     for level in Levels::ALL.into_iter().filter(|level| *level > Level::Normal) {
-        let fill = tint(level);
-        put(
-            out,
-            format_args!(r##"<rect x="{x}" y="30" width="14" height="12" fill="{fill}" stroke="#9ca3af"/>"##),
-        );
-        text(out, x + 20.0, 40.0, "start", &format!("{level:?}").to_lowercase());
+        rect(out, x, top + 18.0, 14.0, 12.0, tint(level));
+        text(out, x + 20.0, top + 28.0, "start", &format!("{level:?}").to_lowercase());
         x += 90.0;
     }
 }
 
 /// The name of a line, to the right of its panel.
 fn name_line(out: &mut String, row: usize, index: usize, top: f64, name: &str) {
-    let (x, y, fill, name) =
-        (WIDTH - RIGHT + 10.0, top + 12.0 + 18.0 * count(row), color(index), escape(name));
-    put(out, format_args!(r#"<text x="{x}" y="{y}" fill="{fill}">{name}</text>"#));
+    let place = (WIDTH - RIGHT + 10.0, top + 12.0 + 18.0 * count(row));
+    colored_text(out, place, "start", color(index), name);
 }
 
-fn rule(out: &mut String, y: f64, stroke: &str, dashes: &str) {
-    let x = WIDTH - RIGHT;
-    put(
-        out,
-        format_args!(
-            r#"<line x1="{LEFT}" y1="{y:.1}" x2="{x}" y2="{y:.1}" stroke="{stroke}" stroke-dasharray="{dashes}"/>"#
-        ),
-    );
-}
-
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, said: &str) {
-    let said = escape(said);
-    put(out, format_args!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{said}</text>"#));
-}
-
-fn put(out: &mut String, element: std::fmt::Arguments<'_>) {
-    // Writing to a string does not fail.
-    let _ = writeln!(out, "{element}");
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+/// Splits a text between words.
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < TITLE_CHARS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn color(index: usize) -> &'static str {
@@ -221,7 +210,7 @@ mod tests {
             Band { level: Level::Normal, from: -2.0, to: 1.0 },
             Band { level: Level::Blazing, from: 1.0, to: 9.0 },
         ];
-        plot(r#"hot --server "madang serve""#, &[panel], &bands)
+        plot(r#"hot --server "madang serve""#, &[panel], &bands, 5.0)
     }
 
     /// Checks that tags are closed in order and that text contains no markup.
@@ -247,7 +236,7 @@ mod tests {
     fn plots_are_xml_and_contain_no_undefined_numbers() {
         let nothing = example(Vec::new());
         let some = example(vec![(-2.0, 1.0), (0.0, f64::NAN), (f64::INFINITY, 3.0), (9.0, 1_234_567.0)]);
-        for xml in [nothing, some, plot("", &[], &[])] {
+        for xml in [nothing, some, plot(&"a b ".repeat(200), &[], &[], 60.0)] {
             check_xml(&xml);
             assert!(!xml.contains("NaN") && !xml.contains("inf"), "{xml}");
         }
@@ -258,7 +247,7 @@ mod tests {
         let points = vec![(0.0, 1.0), (1.0, 2.5)];
         let svg = example(points.clone());
         assert_eq!(svg, example(points));
-        assert!(svg.contains("#fecaca") && svg.contains("a&lt;b") && svg.contains("storm begins"));
+        assert!(svg.contains("#fecaca") && svg.contains("a&lt;b") && svg.contains(">storm<"));
     }
 
     #[test]

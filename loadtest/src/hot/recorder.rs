@@ -12,7 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use super::calls::Calls;
 use super::level::{Level, Levels};
 use super::senders::Acks;
-use super::usage::{ServerProcess, cpu_seconds_of};
+use super::usage::{Machine, ServerProcess, cpu_seconds_of};
 use crate::bench::figures::{figure, histogram, quantile_ms};
 use crate::bench::readers::Readers;
 
@@ -85,6 +85,7 @@ pub(super) struct Totals {
     pub(super) server_cpu_seconds: Option<f64>,
     server_rss_mib: Option<f64>,
     pub(super) generator_cpu_seconds: f64,
+    pub(super) machine: Option<Machine>,
 }
 
 /// Drive it with [`Self::during`] in each phase and call [`Self::take_phase`] between two phases.
@@ -143,6 +144,7 @@ impl Sources {
             server_cpu_seconds: usage.map(|usage| usage.cpu_seconds),
             server_rss_mib: usage.map(|usage| usage.rss_mib),
             generator_cpu_seconds: cpu_seconds_of(generator),
+            machine: Machine::now(),
         })
     }
 }

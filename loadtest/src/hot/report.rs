@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::bounds::Bound;
@@ -23,6 +24,7 @@ pub(super) struct Report {
     pub(super) conditions: Vec<String>,
     pub(super) holds: bool,
     pub(super) bounds: Vec<Bound>,
+    pub(super) storm_seconds: f64,
     pub(super) figures: Figures,
     pub(super) seconds: Vec<Second>,
 }
@@ -43,6 +45,10 @@ pub(super) struct Figures {
     pub(super) deliveries_per_cpu_second: Option<f64>,
     pub(super) server_rss_max_mib: Option<f64>,
     pub(super) generator_cpu_seconds: f64,
+    /// Of all other processes of the machine: if they used much, the latencies are not those of the server alone.
+    pub(super) other_cpu_seconds: Option<f64>,
+    /// Time in which the host let other machines run: no process of this one did.
+    pub(super) stolen_cpu_seconds: Option<f64>,
     /// Time after the end of the storm until all readers had everything; absent if some never had.
     pub(super) drained_after_s: Option<f64>,
     pub(super) sends: Sends,
@@ -123,15 +129,15 @@ impl Phase {
     pub(super) fn of(latencies: &Latencies) -> Self {
         let Latencies { freshness, send_ack, ack, delivery } = latencies;
         Self {
-            freshness_p50_ms: quantile_ms(freshness, 0.5),
-            freshness_p99_ms: quantile_ms(freshness, 0.99),
-            freshness_max_ms: quantile_ms(freshness, 1.0),
-            send_ack_p50_ms: quantile_ms(send_ack, 0.5),
-            send_ack_p99_ms: quantile_ms(send_ack, 0.99),
-            ack_p50_ms: quantile_ms(ack, 0.5),
-            ack_p99_ms: quantile_ms(ack, 0.99),
-            delivery_p50_ms: quantile_ms(delivery, 0.5),
-            delivery_p99_ms: quantile_ms(delivery, 0.99),
+            freshness_p50_ms: quantile(freshness, 0.5),
+            freshness_p99_ms: quantile(freshness, 0.99),
+            freshness_max_ms: quantile(freshness, 1.0),
+            send_ack_p50_ms: quantile(send_ack, 0.5),
+            send_ack_p99_ms: quantile(send_ack, 0.99),
+            ack_p50_ms: quantile(ack, 0.5),
+            ack_p99_ms: quantile(ack, 0.99),
+            delivery_p50_ms: quantile(delivery, 0.5),
+            delivery_p99_ms: quantile(delivery, 0.99),
         }
     }
 }
@@ -182,6 +188,11 @@ impl ReaderFigures {
     }
 }
 
+/// In milliseconds; undefined if nothing was measured, so that no bound on it is met.
+fn quantile(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    if histogram.is_empty() { f64::NAN } else { quantile_ms(histogram, quantile) }
+}
+
 fn of(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
@@ -214,7 +225,7 @@ impl Report {
         };
         println!(
             "deliveries: {} ({:.0} a second, {:.1} entries a frame, {:.0} MiB); server {} CPU s, at most {} MiB; \
-             generator {:.1} CPU s; all delivered {} s after the storm",
+             generator {:.1} CPU s, other processes {} CPU s, stolen by the host {} s; all delivered {} s after the storm",
             figures.deliveries,
             figures.deliveries_per_second,
             figures.entries_per_frame,
@@ -222,6 +233,8 @@ impl Report {
             known(figures.server_cpu_seconds),
             known(figures.server_rss_max_mib),
             figures.generator_cpu_seconds,
+            known(figures.other_cpu_seconds),
+            known(figures.stolen_cpu_seconds),
             figures.drained_after_s.map_or_else(|| "not even 60".to_owned(), |after| format!("{after:.1}"))
         );
         for (name, phase) in [("quiet", quiet), ("storm", storm)] {
@@ -351,11 +364,12 @@ fn plots_of(report: &Report) -> String {
     ];
     let mut from = seconds.first().map_or(0.0, |second| second.at);
     let mut bands = Vec::new();
-    for second in seconds {
-        bands.push(Band { level: second.level, from, to: second.at });
-        from = second.at;
+    for same in seconds.chunk_by(|one, next| one.level == next.level) {
+        let (level, to) = (same[0].level, same[same.len() - 1].at);
+        bands.push(Band { level, from, to });
+        from = to;
     }
-    plot(&report.command, &panels, &bands)
+    plot(&report.command, &panels, &bands, report.storm_seconds)
 }
 
 /// A count of one second.

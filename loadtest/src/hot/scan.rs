@@ -6,12 +6,11 @@
 
 use std::sync::LazyLock;
 
-use anyhow::bail;
 use madang_ids::ChannelId;
 use memchr::memmem::Finder;
 
 use crate::bench::reader::{DIGITS, TEXT};
-use crate::bench::socket::frame_head;
+use crate::bench::socket::{frame_head, unexpected};
 
 /// The first byte of a complete text frame.
 const TEXT_FRAME: u8 = 0x81;
@@ -71,10 +70,10 @@ impl Scan {
                 visit(Piece::End);
             }
             let Some((header, length)) = frame_head(&bytes[at..]) else { return Ok(at) };
-            if bytes[at] != TEXT_FRAME {
-                bail!("a frame that begins with {:#x}", bytes[at]);
-            }
             let payload = &bytes[(at + header).min(bytes.len())..];
+            if bytes[at] != TEXT_FRAME {
+                return Err(unexpected(bytes[at], &payload[..length.min(payload.len())]));
+            }
             if payload.len() < length.min(self.prefix.len()) {
                 return Ok(at);
             }
@@ -189,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_close_frame_is_an_error() {
-        assert!(Scan::new(CHANNEL.parse().unwrap()).feed(&[0x88, 0x02, 3, 0xe8], |_| {}).is_err());
+        let error = Scan::new(CHANNEL.parse().unwrap()).feed(&[0x88, 0x02, 3, 0xe8], |_| {}).unwrap_err();
+        assert!(error.to_string().contains("1000"), "{error}");
     }
 
     proptest! {

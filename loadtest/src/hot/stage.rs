@@ -111,7 +111,7 @@ async fn connect(addrs: &[String], people: &[Person]) -> anyhow::Result<Vec<Sock
         let addr = addrs[number % addrs.len()].clone();
         async move { Socket::welcome(&addr, source(number), READ_BYTES, &person.token, None).await }
     };
-    stream::iter(people.to_vec().into_iter().enumerate()).map(open).buffered(AT_ONCE).try_collect().await
+    stream::iter(people.iter().cloned().enumerate()).map(open).buffered(AT_ONCE).try_collect().await
 }
 
 /// The address in a URL such as `http://127.0.0.1:8080`.

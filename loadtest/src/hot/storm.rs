@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use madang_ids::ChannelId;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -91,10 +92,13 @@ pub(super) async fn play(
         levels: Arc::clone(&course.levels),
         server,
     };
+    println!("set-up: the level falls; joins made the channel hot");
+    timeout(COOL, course.cool()).await.context("the level does not fall after the set-up")?;
     let storm_at = Instant::now() + QUIET;
     let mut recorder = Recorder::start(sources, storm_at).await?;
     let found = course.storm(&mut stage, &mut recorder, storm_at).await?;
     if !args.no_level {
+        println!("end: the level falls");
         recorder.during(timeout(COOL, course.cool())).await?.ok();
     }
     let figures = course.figures(&stage, &mut recorder, found).await?;
@@ -153,7 +157,6 @@ impl Course<'_> {
 
     /// Waits until the level is normal.
     async fn cool(&self) {
-        println!("end: the level falls");
         while self.levels.now() > Level::Normal {
             sleep(LOOK).await;
         }
@@ -182,6 +185,8 @@ impl Course<'_> {
         let (mut storm, (before, after)) = (found.storm.0.clone(), (found.before, found.after));
         storm.add(&found.storm.1)?;
         let deliveries = after.deliveries - before.deliveries;
+        let machine = after.machine.zip(before.machine).map(|(after, before)| after - before);
+        let generator_cpu_seconds = after.generator_cpu_seconds - before.generator_cpu_seconds;
         let server_cpu_seconds = difference(after.server_cpu_seconds, before.server_cpu_seconds);
         Ok(Figures {
             quiet: Phase::of(&found.quiet),
@@ -194,7 +199,10 @@ impl Course<'_> {
             server_cpu_seconds,
             deliveries_per_cpu_second: server_cpu_seconds.map(|cpu| figure(deliveries) / cpu),
             server_rss_max_mib: rss_max(&recorder.seconds),
-            generator_cpu_seconds: after.generator_cpu_seconds - before.generator_cpu_seconds,
+            generator_cpu_seconds,
+            other_cpu_seconds: difference(machine.map(|machine| machine.busy), server_cpu_seconds)
+                .map(|cpu| cpu - generator_cpu_seconds),
+            stolen_cpu_seconds: machine.map(|machine| machine.stolen),
             drained_after_s: found.is_drained.then(|| (found.drained - found.ended).as_secs_f64()),
             sends: Sends::of(&self.acks),
             bystander_sends: Sends::of(&self.bystander_acks),
