@@ -106,6 +106,7 @@ fn faults(figures: &Figures) -> Vec<Bound> {
     let (readers, bystanders, stored) =
         (&figures.readers.entries, &figures.bystanders.entries, &figures.stored);
     let sends = figures.sends.errors + figures.bystander_sends.errors;
+    let closed = figures.sends.closed + figures.bystander_sends.closed;
     let unanswered = figures.sends.unanswered + figures.bystander_sends.unanswered;
     let calls = figures.joins.errors + figures.fetches.errors;
     let none = [
@@ -118,6 +119,7 @@ fn faults(figures: &Figures) -> Vec<Bound> {
         ("acked messages that history lacks", stored.acked_missing),
         ("holes in history", stored.holes),
         ("connections of readers that ended", figures.readers.closed + figures.bystanders.closed),
+        ("connections of senders that ended", closed),
         ("sends without an answer", unanswered),
         ("sends with an unexpected answer", sends),
         ("calls with an unexpected answer", calls),

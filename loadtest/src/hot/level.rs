@@ -35,6 +35,8 @@ pub(super) struct Levels {
 #[derive(Debug, Default)]
 struct History {
     changes: Vec<(Instant, Level)>,
+    /// The metrics were read at least once, or cannot be read.
+    is_known: bool,
     failure: Option<String>,
 }
 
@@ -49,12 +51,18 @@ impl Levels {
             let of_task = Arc::clone(&history);
             tasks.spawn(async move {
                 if let Err(error) = watch(&addr, &of_task).await {
-                    lock(&of_task).failure = Some(format!("{addr}: {error:#}"));
+                    let mut history = lock(&of_task);
+                    (history.is_known, history.failure) = (true, Some(format!("{addr}: {error:#}")));
                 }
             });
             history
         });
         Self { nodes: nodes.collect(), _tasks: tasks }
+    }
+
+    /// Whether all nodes have said their level: before that, [`Self::now`] means nothing.
+    pub(super) fn are_known(&self) -> bool {
+        self.nodes.iter().all(|node| lock(node).is_known)
     }
 
     /// The present level.
@@ -114,6 +122,7 @@ async fn watch(addr: &str, history: &Mutex<History>) -> anyhow::Result<()> {
         anyhow::ensure!(answer.status == 200, "GET /metrics was answered with {}", answer.status);
         let level = parse(&String::from_utf8_lossy(answer.body));
         let mut history = lock(history);
+        history.is_known = true;
         if history.level() != level {
             history.changes.push((Instant::now(), level));
         }
@@ -155,7 +164,7 @@ mod tests {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
         let changes = vec![(at(1), Level::Blazing), (at(5), Level::Hot), (at(9), Level::Normal)];
-        let history = Arc::new(Mutex::new(History { changes, failure: None }));
+        let history = Arc::new(Mutex::new(History { changes, is_known: true, failure: None }));
         let levels = Levels { nodes: vec![Arc::clone(&history)], _tasks: JoinSet::new() };
         assert_eq!(levels.first_above(begun), Some(at(1)));
         assert_eq!(levels.first_above(at(6)), None);

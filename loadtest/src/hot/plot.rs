@@ -2,6 +2,7 @@
 
 use super::level::{Level, Levels};
 use super::svg::{colored_text, line, polyline, rect, text};
+use crate::bench::figures::figure;
 
 const WIDTH: f64 = 960.0;
 /// Of the area of one panel.
@@ -65,19 +66,19 @@ pub(super) fn plot(title: &str, panels: &[Panel], bands: &[Band], storm_ends: f6
     let to = last.max(first + 1.0);
     let time = Time { from: first, to, storm_ends: storm_ends.min(to) };
     let titles = wrap(title);
-    let top = TOP + TITLE_LINE * count(titles.len());
-    let height = top + (HEIGHT + GAP) * count(panels.len());
+    let top = TOP + TITLE_LINE * figure(titles.len() as u64);
+    let height = top + (HEIGHT + GAP) * figure(panels.len() as u64);
     let mut out = format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">
 <rect width="{WIDTH}" height="{height}" fill="#ffffff"/>
 "##
     );
     for (index, title) in titles.iter().enumerate() {
-        text(&mut out, 12.0, 20.0 + TITLE_LINE * count(index), "start", title);
+        text(&mut out, 12.0, 20.0 + TITLE_LINE * figure(index as u64), "start", title);
     }
     legend(&mut out, top - TOP);
     for (index, panel) in panels.iter().enumerate() {
-        draw(&mut out, panel, bands, time, top + (HEIGHT + GAP) * count(index));
+        draw(&mut out, panel, bands, time, top + (HEIGHT + GAP) * figure(index as u64));
     }
     out.push_str("</svg>\n");
     out
@@ -139,7 +140,7 @@ fn legend(out: &mut String, top: f64) {
 
 /// The name of a line, to the right of its panel.
 fn name_line(out: &mut String, row: usize, index: usize, top: f64, name: &str) {
-    let place = (WIDTH - RIGHT + 10.0, top + 12.0 + 18.0 * count(row));
+    let place = (WIDTH - RIGHT + 10.0, top + 12.0 + 18.0 * figure(row as u64));
     colored_text(out, place, "start", color(index), name);
 }
 
@@ -186,16 +187,13 @@ fn step(least: f64) -> f64 {
 
 /// A value of an axis, without noise of binary fractions.
 fn label(value: f64) -> String {
+    // A negative zero becomes a positive one.
+    let value = value + 0.0;
     match value.abs() {
         large if large >= 1e6 => format!("{} M", (value / 1e3).round() / 1e3),
         large if large >= 1e4 => format!("{} k", (value / 10.0).round() / 100.0),
         _ => format!("{}", (value * 1e4).round() / 1e4),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a small number of panels and lines")]
-const fn count(number: usize) -> f64 {
-    number as f64
 }
 
 #[cfg(test)]
@@ -254,6 +252,6 @@ mod tests {
     fn axes_have_round_steps() {
         let steps: Vec<f64> = [0.0, 0.03, 1.0, 2.1, 7.0, 480_000.0].into_iter().map(step).collect();
         assert_eq!(steps, [1.0, 0.05, 1.0, 5.0, 10.0, 500_000.0]);
-        assert_eq!([0.15, 20_000.0, 1_500_000.0].map(label), ["0.15", "20 k", "1.5 M"]);
+        assert_eq!([-0.0, 0.15, 20_000.0, 1_500_000.0].map(label), ["0", "0.15", "20 k", "1.5 M"]);
     }
 }

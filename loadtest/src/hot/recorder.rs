@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) struct Second {
     /// The end of the second, in seconds after the storm began.
     pub(super) at: f64,
+    /// Its true length in seconds: it is longer if the machine was busy.
+    pub(super) length: f64,
     pub(super) level: Level,
     pub(super) freshness_p50_ms: Option<f64>,
     pub(super) freshness_p99_ms: Option<f64>,
@@ -211,6 +213,7 @@ impl Recorder {
         };
         self.seconds.push(Second {
             at,
+            length: (now - from).as_secs_f64(),
             level: self.sources.levels.now(),
             freshness_p50_ms: quantile(&second.freshness, 0.5),
             freshness_p99_ms: quantile(&second.freshness, 0.99),

@@ -15,7 +15,7 @@ use super::level::Level;
 use super::plot::{Band, Line, Panel, plot};
 use super::recorder::{Latencies, Second};
 use super::senders::Acks;
-use crate::bench::figures::quantile_ms;
+use crate::bench::figures::{figure, quantile_ms};
 
 /// Everything that is written.
 #[derive(Debug, Serialize)]
@@ -84,6 +84,8 @@ pub(super) struct Sends {
     pub(super) refused: u64,
     pub(super) unanswered: u64,
     pub(super) errors: u64,
+    /// Connections that ended. Their users connected again.
+    pub(super) closed: u64,
     pub(super) first_error: Option<String>,
     /// How late the generator wrote messages.
     pub(super) late_p99_ms: f64,
@@ -153,6 +155,7 @@ impl Sends {
             refused,
             unanswered: sent.saturating_sub(acked + refused + errors),
             errors,
+            closed: of(&acks.closed),
             first_error: acks.first_error(),
             late_p99_ms: quantile_ms(&acks.late(), 0.99),
         }
@@ -269,13 +272,14 @@ impl Report {
 
 fn print_sends(name: &str, sends: &Sends) {
     println!(
-        "{name}: {} sent ({:.1} ms late at p99), {} acked, {} refused for now, {} unanswered, {} errors {}",
+        "{name}: {} sent ({:.1} ms late at p99), {} acked, {} refused for now, {} unanswered, {} errors, {} connections ended {}",
         sends.sent,
         sends.late_p99_ms,
         sends.acked,
         sends.refused,
         sends.unanswered,
         sends.errors,
+        sends.closed,
         sends.first_error.as_deref().unwrap_or_default()
     );
 }
@@ -355,9 +359,9 @@ fn plots_of(report: &Report) -> String {
             title: "joins and leaves a second".to_owned(),
             unit: "1/s",
             lines: vec![
-                line("let in or out", |second| Some(f64::from(small(second.joined + second.left)))),
-                line("refused", |second| Some(f64::from(small(second.calls_refused)))),
-                line("skipped", |second| Some(f64::from(small(second.calls_skipped)))),
+                line("let in or out", |second| rate(second, second.joined + second.left)),
+                line("refused", |second| rate(second, second.calls_refused)),
+                line("skipped", |second| rate(second, second.calls_skipped)),
             ],
             marks: Vec::new(),
         },
@@ -372,9 +376,9 @@ fn plots_of(report: &Report) -> String {
     plot(&report.command, &panels, &bands, report.storm_seconds)
 }
 
-/// A count of one second.
-fn small(count: u64) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
+/// A count as a rate.
+fn rate(second: &Second, count: u64) -> Option<f64> {
+    Some(figure(count) / second.length)
 }
 
 #[cfg(test)]

@@ -1,17 +1,24 @@
 //! Users who send at a steady rate, and what becomes of their messages.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use memchr::memmem;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::calls::wait_ms;
 use crate::bench::figures::{histogram, micros, now_us};
 use crate::bench::pace::{self, Answers, Pace};
 use crate::bench::socket::Socket;
+
+/// Bytes of one read of a sender.
+const READ_BYTES: usize = 4 * 1024;
+/// Pause before a user connects again.
+const RECONNECT: Duration = Duration::from_secs(1);
 
 /// What the server answered to senders of one kind so far.
 #[derive(Debug)]
@@ -25,6 +32,8 @@ pub(super) struct Acks {
     /// Refused for now, with a time after which to try again. Such a message is not lost.
     pub(super) refused: AtomicU64,
     pub(super) errors: AtomicU64,
+    /// Connections that ended before all messages were answered.
+    pub(super) closed: AtomicU64,
     first_error: Mutex<Option<String>>,
 }
 
@@ -33,6 +42,15 @@ pub(super) struct Acks {
 pub(super) struct Acked {
     pub(super) seq: u64,
     pub(super) sent_us: u64,
+}
+
+/// A user who sends, connected.
+#[derive(Debug)]
+pub(super) struct Speaker {
+    addr: String,
+    source: IpAddr,
+    token: String,
+    socket: Socket,
 }
 
 /// Senders that are sending.
@@ -55,6 +73,7 @@ impl Acks {
             acked: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
             first_error: Mutex::new(None),
         }))
     }
@@ -76,24 +95,58 @@ impl Acks {
         lock(&self.first_error).clone()
     }
 
-    fn fail(&self, what: String) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
+    fn fail(&self, counter: &AtomicU64, what: String) {
+        counter.fetch_add(1, Ordering::Relaxed);
         lock(&self.first_error).get_or_insert(what);
     }
 }
 
+impl Speaker {
+    pub(super) async fn connect(addr: String, source: IpAddr, token: String) -> anyhow::Result<Self> {
+        let socket = open(&addr, source, &token).await?;
+        Ok(Self { addr, source, token, socket })
+    }
+
+    /// Sends everything. If the connection ends, the user connects again and goes on with the messages that are due
+    /// from then on; those that were due meanwhile are not sent, and those without an answer not repeated.
+    async fn send(self, pace: Pace, mut tally: Tally) -> Vec<Acked> {
+        let (begun, mut socket, mut left) = (Instant::now(), Some(self.socket), pace);
+        loop {
+            let connected = match socket.take() {
+                Some(socket) => Ok(socket),
+                None => open(&self.addr, self.source, &self.token).await,
+            };
+            let sent = match connected {
+                Ok(socket) => pace::send_with(socket, left, &mut tally).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = sent else { return tally.acked };
+            tally.acks.fail(&tally.acks.closed, format!("sender {}: {error:#}", pace.sender));
+            sleep(RECONNECT).await;
+            let missed = begun.elapsed().saturating_sub(pace.after).div_duration_f64(pace.every);
+            left = Pace {
+                after: Duration::ZERO,
+                writes: pace.writes.saturating_sub(missed.ceil() as u64),
+                ..pace
+            };
+            if left.writes == 0 {
+                return tally.acked;
+            }
+        }
+    }
+}
+
+async fn open(addr: &str, source: IpAddr, token: &str) -> anyhow::Result<Socket> {
+    Socket::welcome(addr, source, READ_BYTES, token, None).await
+}
+
 impl Senders {
     /// Begins to send.
-    pub(super) fn start(senders: Vec<(Socket, Pace)>, acks: &Arc<Acks>) -> Self {
+    pub(super) fn start(senders: Vec<(Speaker, Pace)>, acks: &Arc<Acks>) -> Self {
         let mut tasks = JoinSet::new();
-        for (number, (socket, pace)) in senders.into_iter().enumerate() {
-            let mut tally = Tally { acks: Arc::clone(acks), acked: Vec::new() };
-            tasks.spawn(async move {
-                if let Err(error) = pace::send_with(socket, pace, &mut tally).await {
-                    tally.acks.fail(format!("sender {number}: {error:#}"));
-                }
-                (number, tally.acked)
-            });
+        for (number, (speaker, pace)) in senders.into_iter().enumerate() {
+            let tally = Tally { acks: Arc::clone(acks), acked: Vec::new() };
+            tasks.spawn(async move { (number, speaker.send(pace, tally).await) });
         }
         Self(tasks)
     }
@@ -115,7 +168,7 @@ impl Answers for Tally {
     fn handle_ack(&mut self, frame: &[u8]) {
         let numbers = number(frame, br#""id":""#).zip(number(frame, br#""seq":"#));
         let Some((sent_us, seq)) = numbers else {
-            self.acks.fail(format!("not an ack: {}", String::from_utf8_lossy(frame)));
+            self.acks.fail(&self.acks.errors, format!("not an ack: {}", String::from_utf8_lossy(frame)));
             return;
         };
         self.acks.acked.fetch_add(1, Ordering::Relaxed);
@@ -127,7 +180,7 @@ impl Answers for Tally {
         if wait_ms(frame).is_some() {
             self.acks.refused.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.acks.fail(String::from_utf8_lossy(frame).into_owned());
+            self.acks.fail(&self.acks.errors, String::from_utf8_lossy(frame).into_owned());
         }
         Ok(())
     }

@@ -6,13 +6,12 @@ use madang_client::Rest;
 use madang_ids::{ChannelId, Seq};
 
 use super::args::Hot;
+use super::senders::Speaker;
 use crate::bench::folder::Folder;
 use crate::bench::people::{self, Person};
 use crate::bench::readers::{Kind, Read, Readers};
-use crate::bench::socket::{Socket, source};
+use crate::bench::socket::source;
 
-/// Bytes of one read of a sender.
-const READ_BYTES: usize = 4 * 1024;
 /// Senders that connect at the same time.
 const AT_ONCE: usize = 48;
 
@@ -26,11 +25,11 @@ pub(super) struct Stage {
     /// A member who stays: the owner.
     pub(super) owner: Person,
     pub(super) members: Vec<Person>,
-    pub(super) senders: Vec<Socket>,
+    pub(super) senders: Vec<Speaker>,
     /// Read the channel.
     pub(super) readers: Readers,
     /// Each sends into the direct channel of its pair.
-    pub(super) talkers: Vec<(Socket, ChannelId)>,
+    pub(super) talkers: Vec<(Speaker, ChannelId)>,
     /// Read the direct channels, in the order of `talkers`.
     pub(super) listeners: Readers,
     /// Users who join and leave.
@@ -106,10 +105,10 @@ async fn readers(
 }
 
 /// Connects users who send, spread over the nodes.
-async fn connect(addrs: &[String], people: &[Person]) -> anyhow::Result<Vec<Socket>> {
+async fn connect(addrs: &[String], people: &[Person]) -> anyhow::Result<Vec<Speaker>> {
     let open = |(number, person): (usize, Person)| {
         let addr = addrs[number % addrs.len()].clone();
-        async move { Socket::welcome(&addr, source(number), READ_BYTES, &person.token, None).await }
+        Speaker::connect(addr, source(number), person.token)
     };
     stream::iter(people.iter().cloned().enumerate()).map(open).buffered(AT_ONCE).try_collect().await
 }

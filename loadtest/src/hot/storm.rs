@@ -16,12 +16,11 @@ use super::history;
 use super::level::{Level, Levels};
 use super::recorder::{Latencies, Recorder, Second, Sources, Totals, difference};
 use super::report::{CallFigures, Figures, LevelFigures, Phase, ReaderFigures, Sends};
-use super::senders::{Acked, Acks, Senders};
+use super::senders::{Acked, Acks, Senders, Speaker};
 use super::stage::Stage;
 use super::usage::ServerProcess;
 use crate::bench::figures::figure;
 use crate::bench::pace::Pace;
-use crate::bench::socket::Socket;
 
 /// Time in which only the bystanders talk.
 const QUIET: Duration = Duration::from_secs(10);
@@ -121,7 +120,7 @@ impl Course<'_> {
         let before = recorder.sources.totals().await?;
         println!("storm: {} s", self.args.seconds);
         let begun = Instant::now();
-        let senders = std::mem::take(&mut stage.senders).into_iter().map(|socket| (socket, stage.channel));
+        let senders = std::mem::take(&mut stage.senders).into_iter().map(|speaker| (speaker, stage.channel));
         let senders = Senders::start(self.senders(senders.collect()), &self.acks);
         let mut calls = JoinSet::new();
         calls.spawn(Arc::clone(&self.joins).run(self.args.joins, self.args.storm()));
@@ -157,22 +156,22 @@ impl Course<'_> {
 
     /// Waits until the level is normal.
     async fn cool(&self) {
-        while self.levels.now() > Level::Normal {
+        while !self.levels.are_known() || self.levels.now() > Level::Normal {
             sleep(LOOK).await;
         }
     }
 
     /// The bystanders send one message a second until the storm ends.
-    fn talkers(&self, sockets: Vec<(Socket, ChannelId)>) -> Vec<(Socket, Pace)> {
+    fn talkers(&self, speakers: Vec<(Speaker, ChannelId)>) -> Vec<(Speaker, Pace)> {
         let writes = QUIET.as_secs() + self.args.seconds;
-        paces(sockets, BYSTANDER_BYTES, Duration::from_secs(1), writes)
+        paces(speakers, BYSTANDER_BYTES, Duration::from_secs(1), writes)
     }
 
     /// The senders of the storm reach the rate together.
-    fn senders(&self, sockets: Vec<(Socket, ChannelId)>) -> Vec<(Socket, Pace)> {
+    fn senders(&self, speakers: Vec<(Speaker, ChannelId)>) -> Vec<(Speaker, Pace)> {
         let (rate, senders) = (self.args.rate, self.args.senders());
         let writes = self.args.seconds * u64::from(rate) / u64::from(senders);
-        paces(sockets, self.args.text, Duration::from_secs(1) * senders / rate, writes)
+        paces(speakers, self.args.text, Duration::from_secs(1) * senders / rate, writes)
     }
 
     /// The figures, after the checks of the readers and of the history.
@@ -229,15 +228,15 @@ impl Course<'_> {
 
 /// Gives each sender a number and a pace. They are spread evenly over the time between two messages.
 fn paces(
-    senders: Vec<(Socket, ChannelId)>,
+    senders: Vec<(Speaker, ChannelId)>,
     text_bytes: usize,
     every: Duration,
     writes: u64,
-) -> Vec<(Socket, Pace)> {
+) -> Vec<(Speaker, Pace)> {
     let count = figure(senders.len() as u64);
-    let pace_of = |(sender, (socket, channel)): (usize, (Socket, ChannelId))| {
+    let pace_of = |(sender, (speaker, channel)): (usize, (Speaker, ChannelId))| {
         let after = every.mul_f64(figure(sender as u64) / count);
-        (socket, Pace { channel, sender, text_bytes, burst: 1, every, after, writes })
+        (speaker, Pace { channel, sender, text_bytes, burst: 1, every, after, writes })
     };
     senders.into_iter().enumerate().map(pace_of).collect()
 }
