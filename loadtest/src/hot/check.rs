@@ -38,6 +38,8 @@ pub(super) struct Outcome {
     pub(super) announced_gaps: u64,
     /// Entries in announced gaps that did not come.
     pub(super) left_out: u64,
+    /// Entries after the end of the connection. They are not lost: a client subscribes again and reads them.
+    pub(super) cut_off: u64,
     /// Why the connection ended, if it did.
     pub(super) closed: Option<String>,
 }
@@ -89,6 +91,7 @@ impl Checker {
             unannounced_gaps: self.lost.pushed,
             announced_gaps: self.left_out.pushed,
             left_out: self.left_out.places,
+            cut_off: 0,
             closed: None,
         }
     }
@@ -97,11 +100,14 @@ impl Checker {
 impl Outcome {
     /// Counts the entries up to the log's head that never came. A reader that reached it is unchanged.
     pub(super) fn end_at(&mut self, head: u64) {
-        if self.last < head {
-            self.lost += head - self.last;
+        let missing = head.saturating_sub(self.last);
+        if self.closed.is_some() {
+            self.cut_off += missing;
+        } else if missing > 0 {
+            self.lost += missing;
             self.unannounced_gaps += 1;
-            self.last = head;
         }
+        self.last = self.last.max(head);
     }
 
     /// Adds the counts of another reader.
@@ -113,6 +119,7 @@ impl Outcome {
         self.unannounced_gaps += other.unannounced_gaps;
         self.announced_gaps += other.announced_gaps;
         self.left_out += other.left_out;
+        self.cut_off += other.cut_off;
     }
 }
 
@@ -215,6 +222,9 @@ mod tests {
         let mut found = outcome(4, &[5]);
         found.end_at(9);
         assert_eq!((found.lost, found.unannounced_gaps), (4, 1));
+        let mut found = Outcome { closed: Some("reset".to_owned()), ..outcome(4, &[5]) };
+        found.end_at(9);
+        assert_eq!((found.lost, found.unannounced_gaps, found.cut_off), (0, 0, 4));
         let mut found = outcome(4, &[5]);
         found.end_at(5);
         assert_eq!((found.lost, found.unannounced_gaps), (0, 0));

@@ -305,7 +305,7 @@ fn print_readers(name: &str, figures: &ReaderFigures) {
     let entries = &figures.entries;
     println!(
         "{name}: {} received {} entries; {} lost in {} unannounced gaps, {} duplicated, {} reordered; {} announced gaps left out \
-         {} entries; {} connections ended {}",
+         {} entries; {} connections ended before {} entries {}",
         figures.readers,
         entries.delivered,
         entries.lost,
@@ -315,6 +315,7 @@ fn print_readers(name: &str, figures: &ReaderFigures) {
         entries.announced_gaps,
         entries.left_out,
         figures.closed,
+        entries.cut_off,
         figures.first_reason.as_deref().unwrap_or_default()
     );
 }

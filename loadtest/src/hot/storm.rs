@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use madang_ids::ChannelId;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -81,7 +81,7 @@ pub(super) async fn play(
         bystander_acks: Acks::new()?,
         levels: Arc::new(Levels::watch(&stage.addrs)),
     };
-    let sources = Sources {
+    let mut sources = Sources {
         readers: std::mem::take(&mut stage.readers),
         listeners: std::mem::take(&mut stage.listeners),
         acks: Arc::clone(&course.acks),
@@ -93,6 +93,14 @@ pub(super) async fn play(
     };
     println!("set-up: the level falls; joins made the channel hot");
     timeout(COOL, course.cool()).await.context("the level does not fall after the set-up")?;
+    let outcomes: Vec<Vec<Outcome>> = sources.readers.ask("outcomes").await?;
+    let closed = ReaderFigures::of(&outcomes.concat());
+    ensure!(
+        closed.closed == 0,
+        "{} readers were closed in the set-up: {:?}",
+        closed.closed,
+        closed.first_reason
+    );
     let storm_at = Instant::now() + QUIET;
     let mut recorder = Recorder::start(sources, storm_at).await?;
     let found = course.storm(&mut stage, &mut recorder, storm_at).await?;
