@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::http::Http;
 use crate::bench::socket::source;
 
 /// Time between two reads of the metrics.
 const EVERY: Duration = Duration::from_millis(100);
+
+/// Time after which a normal level is no longer awaited.
+const COOL: Duration = Duration::from_secs(200);
 
 /// A level of heat; the highest one of all channels of all nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -61,8 +64,20 @@ impl Levels {
     }
 
     /// Whether all nodes have said their level: before that, [`Self::now`] means nothing.
-    pub(super) fn are_known(&self) -> bool {
+    fn are_known(&self) -> bool {
         self.nodes.iter().all(|node| lock(node).is_known)
+    }
+
+    /// Waits until the level is normal on all nodes, for at most `COOL`. Returns whether it is.
+    pub(super) async fn wait_until_normal(&self) -> bool {
+        let begun = Instant::now();
+        while !self.are_known() || self.now() > Level::Normal {
+            if begun.elapsed() > COOL {
+                return false;
+            }
+            sleep(EVERY).await;
+        }
+        true
     }
 
     /// The present level.

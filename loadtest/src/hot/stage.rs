@@ -1,11 +1,15 @@
 //! Fills the server before a storm: users, the channel, the pairs, and all of their connections.
 
-use anyhow::Context;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use madang_client::Rest;
 use madang_ids::{ChannelId, Seq};
 
 use super::args::Hot;
+use super::check::Outcome;
+use super::level::Levels;
 use super::senders::Speaker;
 use crate::bench::folder::Folder;
 use crate::bench::people::{self, Person};
@@ -28,6 +32,7 @@ pub(super) struct Stage {
     pub(super) senders: Vec<Speaker>,
     /// Read the channel.
     pub(super) readers: Readers,
+    pub(super) levels: Arc<Levels>,
     /// Each sends into the direct channel of its pair.
     pub(super) talkers: Vec<(Speaker, ChannelId)>,
     /// Read the direct channels, in the order of `talkers`.
@@ -57,7 +62,9 @@ impl Stage {
         let directs = people::direct_views(&rest, &pairs).await?;
         let heads: Vec<(ChannelId, Seq)> = directs.iter().map(|view| (view.card.id, view.head_seq)).collect();
         println!("set-up: {} sockets connect", members.len() + senders + 2 * pairs.len());
-        let (readers, listeners) = readers(&addrs, channel, &members, &pairs, &heads, &folder).await?;
+        let (mut readers, listeners) = readers(&addrs, channel, &members, &pairs, &heads, &folder).await?;
+        let levels = wait_for_normal(&addrs, &mut readers).await?;
+        // Last, because they are silent until they send.
         let talkers: Vec<Person> = pairs.into_iter().map(|(from, _)| from).collect();
         let talkers = connect(&addrs, &talkers).await?;
         let talkers = talkers.into_iter().zip(heads.into_iter().map(|(channel, _)| channel)).collect();
@@ -70,6 +77,7 @@ impl Stage {
             members,
             senders,
             readers,
+            levels,
             talkers,
             listeners,
             visitors,
@@ -102,6 +110,18 @@ async fn readers(
     let mut listeners = Readers::default();
     listeners.add(Kind::Watch, &addrs[0], &reads, folder, "listeners").await?;
     Ok((readers, listeners))
+}
+
+/// Waits until the channel is no longer hot from all the users who joined it, while its readers stay connected.
+async fn wait_for_normal(addrs: &[String], readers: &mut Readers) -> anyhow::Result<Arc<Levels>> {
+    println!("set-up: the level falls; joins made the channel hot");
+    let levels = Arc::new(Levels::watch(addrs));
+    ensure!(levels.wait_until_normal().await, "the level does not fall after the set-up");
+    let outcomes: Vec<Vec<Outcome>> = readers.ask("outcomes").await?;
+    if let Some(reason) = outcomes.concat().into_iter().find_map(|outcome| outcome.closed) {
+        bail!("a reader was closed in the set-up: {reason}");
+    }
+    Ok(levels)
 }
 
 /// Connects users who send, spread over the nodes.

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
 use madang_ids::ChannelId;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::FIRST;
 use super::args::Hot;
 use super::calls::{Calls, Plan};
 use super::check::Outcome;
 use super::history;
-use super::level::{Level, Levels};
+use super::level::Levels;
 use super::recorder::{Latencies, Recorder, Second, Sources, Totals, difference};
 use super::report::{CallFigures, Figures, LevelFigures, Phase, ReaderFigures, Sends};
 use super::senders::{Acked, Acks, Senders, Speaker};
@@ -26,9 +25,7 @@ use crate::bench::pace::Pace;
 const QUIET: Duration = Duration::from_secs(10);
 /// Time after the storm within which every reader must have everything.
 const DRAIN: Duration = Duration::from_secs(60);
-/// Time after which the level is no longer awaited.
-const COOL: Duration = Duration::from_secs(200);
-/// Time between two looks at the level or at the bystanders.
+/// Time between two looks at the bystanders.
 const LOOK: Duration = Duration::from_millis(100);
 /// Bytes of text of a bystander.
 const BYSTANDER_BYTES: usize = 100;
@@ -79,9 +76,9 @@ pub(super) async fn play(
         fetches: Calls::connect(addr, Plan::fetch(channel, stage.members.clone()), args.fetch_storm).await?,
         acks: Acks::new()?,
         bystander_acks: Acks::new()?,
-        levels: Arc::new(Levels::watch(&stage.addrs)),
+        levels: Arc::clone(&stage.levels),
     };
-    let mut sources = Sources {
+    let sources = Sources {
         readers: std::mem::take(&mut stage.readers),
         listeners: std::mem::take(&mut stage.listeners),
         acks: Arc::clone(&course.acks),
@@ -91,22 +88,12 @@ pub(super) async fn play(
         levels: Arc::clone(&course.levels),
         server,
     };
-    println!("set-up: the level falls; joins made the channel hot");
-    timeout(COOL, course.cool()).await.context("the level does not fall after the set-up")?;
-    let outcomes: Vec<Vec<Outcome>> = sources.readers.ask("outcomes").await?;
-    let closed = ReaderFigures::of(&outcomes.concat());
-    ensure!(
-        closed.closed == 0,
-        "{} readers were closed in the set-up: {:?}",
-        closed.closed,
-        closed.first_reason
-    );
     let storm_at = Instant::now() + QUIET;
     let mut recorder = Recorder::start(sources, storm_at).await?;
     let found = course.storm(&mut stage, &mut recorder, storm_at).await?;
     if !args.no_level {
         println!("end: the level falls");
-        recorder.during(timeout(COOL, course.cool())).await?.ok();
+        recorder.during(course.levels.wait_until_normal()).await?;
     }
     let figures = course.figures(&stage, &mut recorder, found).await?;
     Ok((recorder.seconds, figures))
@@ -160,13 +147,6 @@ impl Course<'_> {
             acked,
             talked,
         })
-    }
-
-    /// Waits until the level is normal.
-    async fn cool(&self) {
-        while !self.levels.are_known() || self.levels.now() > Level::Normal {
-            sleep(LOOK).await;
-        }
     }
 
     /// The bystanders send one message a second until the storm ends.
