@@ -113,27 +113,31 @@ impl Record {
     /// What another pacing would have done to the last five minutes, compared with the present one.
     #[expect(clippy::cast_precision_loss, reason = "counts of five minutes are far below 2^52")]
     pub(super) fn forecast(&self, now: &HotChannel, then: &HotChannel) -> Forecast {
-        let seconds = self.seconds.len() as f64;
-        let sum = |of: fn(&Work) -> u64| self.seconds.iter().map(of).sum::<u64>() as f64;
+        // Seconds in which the channel was quiet would only dilute what it does when it is not.
+        let busy = || self.seconds.iter().filter(|work| work.deliveries > 0);
+        let joined = || self.seconds.iter().filter(|work| work.joins > 0);
+        let seconds = busy().count();
+        let sum = |of: fn(&Work) -> u64| busy().map(of).sum::<u64>() as f64;
         let (deliveries, entries) = (sum(|work| work.deliveries), sum(|work| work.entries).max(1.0));
         let receivers = deliveries / entries;
         let frames = |hot: &HotChannel| {
-            let batches = self.seconds.iter().map(|work| batches(work.entries, hot.pacing.batch_ms));
+            let batches = busy().map(|work| batches(work.entries, hot.pacing.batch_ms));
             batches.sum::<f64>() * receivers
         };
-        let refused = self.seconds.iter().map(|work| {
+        let refused = joined().map(|work| {
             let admitted = then.joins.map_or(u64::MAX, u64::from);
             work.joins.saturating_sub(admitted) as f64
         });
-        let minute = 60.0 / seconds.max(1.0);
+        let minute = |seconds: usize| 60.0 / seconds.max(1) as f64;
+        let (of_joins, minute) = (minute(joined().count()), minute(seconds));
         let batch_ms = then.pacing.batch_ms;
         let delayed = if batch_ms > 0 { deliveries } else { 0.0 };
         Forecast {
-            seconds: u32::try_from(self.seconds.len()).unwrap_or(u32::MAX),
+            seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
             delayed: delayed * minute,
             delay_ms: f64::from(batch_ms) / 2.0,
             frames: [frames(now) * minute, frames(then) * minute],
-            joins_refused: refused.sum::<f64>() * minute,
+            joins_refused: refused.sum::<f64>() * of_joins,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use madang_client::Rest;
+use madang_client::{ClientError, Rest};
 use madang_ids::{ChannelId, ClientMsgId, SealedCursor, UserId};
 use madang_proto::rest::{ChannelView, NewChannel, SendMessage, SignUp, SnapshotQuery};
 use madang_proto::{Body, ChannelKind};
@@ -12,11 +12,15 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
+use tokio::sync::Semaphore;
+
 use super::args::Kind;
 use super::reader;
 
 /// Concurrent calls.
 const CALLS: usize = 48;
+/// Users who wait to join a channel.
+const VISITORS: usize = 2_000;
 /// Concurrent sign-ups: a server with limits refuses more from one address.
 const SIGN_UPS: usize = 8;
 
@@ -94,13 +98,32 @@ pub(crate) async fn open(rest: &Rest, people: &[&Person]) -> anyhow::Result<Chan
     let view =
         rest.create_channel(&owner.token, &channel, None).await.context("creating an open channel failed")?;
     let id = view.card.id;
+    let calls = Semaphore::new(CALLS);
     stream::iter(others)
-        .map(|person| rest.join(&person.token, id))
-        .buffer_unordered(CALLS)
-        .try_for_each(|_| std::future::ready(Ok(())))
+        .map(|person| join(rest, person, id, &calls))
+        .buffer_unordered(VISITORS)
+        .try_for_each(|()| std::future::ready(Ok(())))
         .await
         .context("a user could not join the open channel")?;
     Ok(id)
+}
+
+/// Joins a channel; comes back later as often as the server says so, because a crowd at the door makes the channel hot.
+async fn join(rest: &Rest, person: &Person, channel: ChannelId, calls: &Semaphore) -> anyhow::Result<()> {
+    loop {
+        let permit = calls.acquire().await?;
+        let joined = rest.join(&person.token, channel).await;
+        drop(permit);
+        let refused = match joined {
+            Ok(_) => return Ok(()),
+            Err(ClientError::Refused(refused)) => refused,
+            Err(error) => return Err(error.into()),
+        };
+        match refused.retry_after_ms.filter(|_| refused.retryable) {
+            Some(wait_ms) => tokio::time::sleep(Duration::from_millis(wait_ms)).await,
+            None => return Err(ClientError::Refused(refused).into()),
+        }
+    }
 }
 
 /// A channel of any kind between distinct users.

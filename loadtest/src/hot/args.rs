@@ -8,8 +8,8 @@ use clap::Parser;
 use crate::args::at_least_one;
 use crate::bench::reader::DIGITS;
 
-/// Members who send.
-const SENDERS: u32 = 20;
+/// Seconds between two messages of one member: a blazing channel has a slow mode of five seconds.
+const BETWEEN_SECONDS: u32 = 6;
 /// Users who join and leave, for each attempt a second: each user acts every four seconds.
 const VISITORS_PER_JOIN: usize = 4;
 const VISITORS_MAX: usize = 10_000;
@@ -73,7 +73,8 @@ impl Hot {
 
     /// Number of members who send.
     pub(super) fn senders(&self) -> u32 {
-        self.rate.min(SENDERS)
+        let members = u32::try_from(self.members).unwrap_or(u32::MAX);
+        self.rate.saturating_mul(BETWEEN_SECONDS).min(members)
     }
 
     /// Number of users who join and leave.

@@ -359,7 +359,7 @@ pub struct OverrideAnswer {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Forecast {
-    /// Seconds of traffic that it is made of; at most 300.
+    /// Seconds with traffic that it is made of; at most 300.
     pub seconds: u32,
     /// Deliveries that would have waited, a minute.
     pub delayed: f64,
