@@ -140,8 +140,8 @@ async fn a_configuration_is_replaced_by_its_version_and_holds_at_once_and_after_
     let token = stage.operator("ada", OperatorScope::Act).await;
     let config = stage.call("GET", "/config", &token, None).await.body;
     let (version, mut wanted) = (config["version"].as_u64().unwrap(), config["config"].clone());
-    wanted["heat"]["pacing"]["blazing"]["batch_ms"] = json!(700);
-    let change = json!({ "config": wanted, "why": "seven hundred is enough" });
+    wanted["heat"]["pacing"]["blazing"]["batch_ms"] = json!(400);
+    let change = json!({ "config": wanted, "why": "four hundred is enough" });
     let (status, stale) = stage.put_config(&token, "\"0\"", &change).await;
     assert_eq!((status, stale["code"].as_str()), (409, Some("conflict")), "{stale}");
     let tag = format!("\"{version}\"");
@@ -151,7 +151,7 @@ async fn a_configuration_is_replaced_by_its_version_and_holds_at_once_and_after_
     assert_eq!((status, same["field"].as_str()), (400, Some("config")), "it changes nothing: {same}");
     stage.second(2_000_000).await;
     let pacing = |board: &Value| board["channels"][0]["pacing"]["batch_ms"].clone();
-    assert_eq!(pacing(&stage.call("GET", "/board", &token, None).await.body), 700);
+    assert_eq!(pacing(&stage.call("GET", "/board", &token, None).await.body), 400);
     let acts = stage.call("GET", "/acts", &token, None).await.body;
     let act = &acts["items"][0];
     assert_eq!(
@@ -160,7 +160,7 @@ async fn a_configuration_is_replaced_by_its_version_and_holds_at_once_and_after_
             Some("config_changed"),
             Some("ada"),
             Some("127.0.0.1"),
-            Some("heat.pacing.blazing.batch_ms: 1000 -> 700")
+            Some("heat.pacing.blazing.batch_ms: 500 -> 400")
         )
     );
     assert_eq!(acts["items"][1]["what"], "operator_added");
@@ -170,7 +170,7 @@ async fn a_configuration_is_replaced_by_its_version_and_holds_at_once_and_after_
     operators.refresh().await.unwrap();
     assert_eq!(
         (operators.version(), operators.config().config.heat.pacing.blazing.batch_ms),
-        (version + 1, 700)
+        (version + 1, 400)
     );
 }
 

@@ -205,7 +205,7 @@ async fn subscribers_are_notified_of_the_level_when_it_changes_and_when_they_sub
     let (bob, cy) = (stage.join("bob").await, stage.join("cy").await);
     let mut early = stage.subscribe(&bob).await;
     stage.second(2_000_000).await;
-    let blazing = json!({ "level": "blazing", "batch_ms": 1_000, "slow_mode_seconds": 5 });
+    let blazing = json!({ "level": "blazing", "batch_ms": 500, "slow_mode_seconds": 5 });
     assert_eq!(pacing(&mut early).await, blazing);
     let mut late = stage.subscribe(&cy).await;
     assert_eq!(pacing(&mut late).await, blazing);
@@ -213,7 +213,7 @@ async fn subscribers_are_notified_of_the_level_when_it_changes_and_when_they_sub
         stage.second(0).await;
     }
     for socket in [&mut early, &mut late] {
-        assert_eq!(pacing(socket).await, json!({ "level": "hot", "batch_ms": 500 }));
+        assert_eq!(pacing(socket).await, json!({ "level": "hot", "batch_ms": 250 }));
         assert_eq!(pacing(socket).await, json!({ "level": "warm", "batch_ms": 100 }));
         assert_eq!(pacing(socket).await, json!({ "level": "normal", "batch_ms": 0 }));
     }

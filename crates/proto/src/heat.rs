@@ -174,7 +174,7 @@ impl Default for PacingConfig {
             ..LevelPacing::NORMAL
         };
         let hot = LevelPacing {
-            batch_ms: 500,
+            batch_ms: 250,
             heads_seconds: 5,
             joins_per_second: 100,
             shared_read_ms: 250,
@@ -182,7 +182,7 @@ impl Default for PacingConfig {
             ..warm
         };
         let blazing = LevelPacing {
-            batch_ms: 1_000,
+            batch_ms: 500,
             heads_seconds: 10,
             joins_per_second: 50,
             slow_mode_seconds: 5,
