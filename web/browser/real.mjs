@@ -125,6 +125,11 @@ async function endsByItself(act) {
 async function runCases(act, view) {
   const others = await Concert.prepare(server.url, 'Rehearsal');
   others.begin();
+  // waits for: a point in the history of both, so that each has a chart
+  await until(async () => {
+    const { channels } = await new Server(server.url).board(act);
+    return channels.length === 2 && channels.every((each) => each.spark.length >= 2);
+  });
   const args = ['browser/run.mjs', '--url', server.url, ...process.argv.slice(2)];
   args.push('--name', act.name, '--secret', act.secret);
   args.push('--view-name', view.name, '--view-secret', view.secret);
