@@ -147,5 +147,7 @@ fn command(binary: &str, data: &Path, args: &[&str]) -> Command {
     // Few tests are about consent.
     command.env("MADANG_ACCOUNTS__CONSENT", "false");
     command.env("MADANG_TELEMETRY__FILTER", "warn");
+    // Tests of processes are about other things, and make channels hot and machines busy.
+    command.env("MADANG_HEAT__ENABLED", "false").env("MADANG_OVERLOAD__SHED", "false");
     command
 }
