@@ -9,9 +9,12 @@ use madang_store::StoreKind;
 use madang_store::embedded::{CACHE_BYTES, FEED_BYTES, QUEUE_BYTES};
 
 use crate::config::Config;
-use crate::gateway::{FREE_BYTES, HEAD_BYTES, HTTP_CONNECTIONS};
+use crate::gateway::{FREE_BYTES, HEAD_BYTES, HTTP_CONNECTIONS, TURN_BYTES};
+use crate::heat::HEAT_BYTES;
 use crate::home::{HOME_BYTES, HOMES, LANE_BYTES, OWED_BYTES};
-use crate::operations::{CHANNEL_BYTES, DEVICE_BYTES, GUESS_BYTES, PAGE_BYTES, RATE_BYTES, TYPING_BYTES};
+use crate::operations::{
+    CHANNEL_BYTES, DEVICE_BYTES, GUESS_BYTES, PAGE_BYTES, RATE_BYTES, SHARED_READ_BYTES, TYPING_BYTES,
+};
 
 const KIB: u64 = 1024;
 /// An idle socket, and what presence knows about its user.
@@ -76,6 +79,9 @@ pub fn of(config: &Config, cores: usize) -> Vec<Bound> {
         bound("sign-ins of accounts and addresses", GUESS_BYTES),
         bound("password hashes in progress", cores as u64 * hash_bytes),
         bound("typing users", TYPING_BYTES),
+        bound("hot channels", HEAT_BYTES),
+        bound("shared pages of hot channels", SHARED_READ_BYTES),
+        bound("envelopes that take turns", TURN_BYTES),
     ]);
     bounds
 }

@@ -286,3 +286,62 @@ async fn invitations_are_made_used_and_taken_back() {
     let line = stage.logged("operator revoked an invitation").await;
     assert_eq!(field(&line, "invitation.id"), &made["id"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_and_the_configuration_at_run_time_are_managed_by_commands() {
+    let stage = Stage::new("open").await;
+    let added = stage.run(&["operator", "add", "ada", "--scope", "act"]).await;
+    assert_eq!(added.code, Some(0), "{}", added.err);
+    let secret = added.out.trim();
+    assert!(secret.starts_with("mop_") && secret.len() == 36, "only the secret is printed: {secret}");
+    let sign_in = json!({ "name": "ada", "secret": secret });
+    let token = stage.rest.must("POST", "/v1/operator/token", None, Some(&sign_in)).await;
+    let token = token["token"].as_str().unwrap().to_owned();
+    let listed = stage.run(&["operator", "list"]).await.out;
+    assert!(listed.starts_with("ada\tact\t") && !listed.contains(secret), "{listed}");
+    let got = stage.run(&["config", "get"]).await;
+    let (mut whole, file) = (got.json(), stage.folder.path().join("heat.json"));
+    whole["config"]["heat"]["pacing"]["warm"]["batch_ms"] = json!(50);
+    std::fs::write(&file, whole.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(stage.run(&["config", "diff", file]).await.out, "heat.pacing.warm.batch_ms: 100 -> 50\n");
+    let short = stage.run(&["config", "set", file, "--why", "short"]).await;
+    assert_eq!((short.code, short.err.contains("10 to 500")), (Some(1), true), "{}", short.err);
+    let set = stage.run(&["config", "set", file, "--why", "fifty is enough for us"]).await;
+    assert_eq!(set.json()["version"], 2, "{}", set.err);
+    // The file has the version that it replaces.
+    let again = stage.run(&["config", "set", file, "--why", "fifty is enough for us"]).await;
+    assert_eq!((again.code, again.err.contains("version 2")), (Some(1), true), "{}", again.err);
+    let history = stage.run(&["config", "history"]).await.out;
+    let lines: Vec<&str> = history.lines().collect();
+    assert!(lines[0].contains("batch_ms: 100 -> 50\tfifty is enough for us"), "{history}");
+    assert!(lines[1].contains("ada added, scope act"), "{history}");
+    let top = stage.run(&["operator", "top", "--once"]).await.out;
+    assert!(top.contains(" ready ") && top.contains("no channel is hot"), "{top}");
+    assert_eq!(stage.run(&["operator", "remove", "ada"]).await.code, Some(0));
+    let after = stage.rest.call("GET", "/v1/operator/board", Some(&token), None, None).await.unwrap();
+    assert_eq!(after.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_listener_of_operators_serves_them_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut server = command(folder.path())
+        .args(["serve", "--addr", "0.0.0.0:0"])
+        .env("MADANG_OPERATOR__ADDR", addr.to_string())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(server.stdout.take().unwrap()).lines();
+    let first = timeout(PATIENCE, out.next_line()).await.unwrap().unwrap().unwrap();
+    let port = first.rsplit_once(':').unwrap().1;
+    let clients = Rest::new(&format!("http://127.0.0.1:{port}"));
+    let operators = Rest::new(&format!("http://{addr}"));
+    let status = async |rest: &Rest, path: &str| rest.send_text("GET", path, None, "").await.status;
+    assert_eq!(status(&clients, "/v1/operator/board").await, 404);
+    assert_eq!(status(&operators, "/v1/operator/board").await, 401);
+    assert_eq!(status(&operators, "/readyz").await, 200);
+    assert_eq!(status(&operators, "/v1/me").await, 404);
+    assert_eq!(status(&clients, "/v1/me").await, 401);
+    server.kill().await.unwrap();
+}

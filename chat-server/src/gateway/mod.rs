@@ -38,6 +38,7 @@ use listener::addresses::Addresses;
 use listener::places::Places;
 use socket::lane::Lanes;
 
+pub(crate) use delivery::envelopes::TURN_BYTES;
 pub(crate) use ledger::FREE_BYTES;
 pub(crate) use listener::listen::{HEAD_BYTES, HTTP_CONNECTIONS};
 

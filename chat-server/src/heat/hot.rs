@@ -45,8 +45,8 @@ pub struct HotChannel {
 struct Kept {
     /// `None` until the first user joins.
     joins: Mutex<Option<Bucket>>,
-    pub(super) spared: SparedCounts,
-    pub(super) freshness: Mutex<Recent>,
+    spared: SparedCounts,
+    freshness: Mutex<Recent>,
     /// `None` until somebody has sent a message. Begins again each minute.
     senders: Mutex<Option<(Duration, Sketch<UserId>)>>,
     /// Changes of older messages that were appended here.
@@ -55,14 +55,14 @@ struct Kept {
 
 /// What pacing has spared.
 #[derive(Debug, Default)]
-pub(super) struct SparedCounts {
-    pub(super) events: AtomicU64,
-    pub(super) frames: AtomicU64,
-    pub(super) left_out: AtomicU64,
+struct SparedCounts {
+    events: AtomicU64,
+    frames: AtomicU64,
+    left_out: AtomicU64,
     /// Also the number of users who were refused.
-    pub(super) joins: AtomicU64,
-    pub(super) reads: AtomicU64,
-    pub(super) sends: AtomicU64,
+    joins: AtomicU64,
+    reads: AtomicU64,
+    sends: AtomicU64,
 }
 
 /// Something that pacing has spared.

@@ -38,6 +38,8 @@ pub use shown::NodeHeat;
 
 /// Counters of a node: every channel with more than 1/512 of its cost is seen. About 80 KiB.
 const COUNTERS: usize = 512;
+/// The memory of the channels of note: at most one for each counter, with an hour of history and five minutes of seconds.
+pub(crate) const HEAT_BYTES: u64 = COUNTERS as u64 * 32 * 1024;
 /// The time between two decisions.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -98,6 +100,13 @@ impl Heats {
             nodes: AtomicUsize::new(1),
             metrics,
         }
+    }
+
+    /// Of a test that is about something else.
+    #[cfg(test)]
+    pub(crate) fn of_a_test(clock: &Clock) -> Arc<Self> {
+        let metrics = ChatMetrics::register(&madang_service::Metrics::new());
+        Arc::new(Self::new(HeatSettings::default(), true, clock.clone(), metrics))
     }
 
     /// Rows were appended to a log.

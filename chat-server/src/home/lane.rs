@@ -104,7 +104,8 @@ impl Lane {
     /// Whether rows wait, and more may be paid together with them.
     fn may_wait_for_more(&self) -> bool {
         let (count, bytes) = (self.waiting.len(), self.waiting.iter().map(Debt::bytes).sum::<usize>());
-        count > 0 && count == self.next_count() && bytes < PAID_BYTES
+        let are_rows = matches!(self.waiting.front(), Some(Debt::Rows { .. }));
+        are_rows && count == self.next_count() && bytes < PAID_BYTES
     }
 
     fn pop(&mut self, bytes: &LaneBytes) -> Option<Debt> {
@@ -307,6 +308,7 @@ mod tests {
         assert!(!lane.may_wait_for_more());
         lane.push(rows(13..=13, 9), &total);
         assert_eq!(range(lane.pop(&total)), Some((10, 10, true)));
+        assert!(!lane.may_wait_for_more(), "what is read again does not wait");
         assert_eq!(
             range(lane.pop(&total)),
             Some((11, 13, false)),

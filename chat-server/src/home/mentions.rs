@@ -341,7 +341,7 @@ mod tests {
 
     use super::*;
     use crate::consent::Consent;
-    use crate::heat::{HeatSettings, Heats};
+    use crate::heat::Heats;
     use crate::home::HomeParts;
     use crate::metrics::ChatMetrics;
     use crate::overload::Bulkheads;
@@ -375,12 +375,7 @@ mod tests {
             let homes_of_a_log = 1;
             let homes = Homes::new(HomeParts {
                 bulkheads: Arc::new(Bulkheads::new(&clock, false)),
-                heats: Arc::new(Heats::new(
-                    HeatSettings::default(),
-                    true,
-                    clock.clone(),
-                    ChatMetrics::register(&Metrics::new()),
-                )),
+                heats: Heats::of_a_test(&clock),
                 logs,
                 store,
                 inbox,
@@ -409,12 +404,7 @@ mod tests {
             let inner = &self.homes.0;
             Homes::new(HomeParts {
                 bulkheads: Arc::new(Bulkheads::new(&inner.clock, false)),
-                heats: Arc::new(Heats::new(
-                    HeatSettings::default(),
-                    true,
-                    inner.clock.clone(),
-                    ChatMetrics::register(&Metrics::new()),
-                )),
+                heats: Heats::of_a_test(&inner.clock),
                 logs: Arc::clone(&inner.logs),
                 store: Arc::clone(&inner.store),
                 inbox: Arc::clone(&inner.inbox),

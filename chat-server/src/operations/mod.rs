@@ -52,6 +52,7 @@ pub(crate) use messages::events::TYPING_BYTES;
 pub use messages::events::Writers;
 pub use messages::message_changes::{Change, RequestTimes};
 pub use messages::received::ReceivedMarks;
+pub(crate) use messages::shared_reads::KEPT_BYTES as SHARED_READ_BYTES;
 pub use messages::shared_reads::SharedReads;
 pub use sync::{PAGE_BYTES, Standing, SyncPage};
 pub use top::{TopChannel, TopPeriod, TopUser};

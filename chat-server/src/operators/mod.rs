@@ -131,15 +131,15 @@ impl Operators {
         Ok(())
     }
 
-    /// Looks for what operators have changed on other nodes, until the drain begins.
+    /// Reads what operators have set, and looks for what they change on other nodes, until the drain begins.
     pub async fn run(self: Arc<Self>, drain: Drain) {
         loop {
+            if let Err(error) = self.refresh().await {
+                tracing::debug!(%error, "reading the last act of operators failed");
+            }
             tokio::select! {
                 () = self.clock.sleep(EVERY) => {}
                 () = drain.draining() => return,
-            }
-            if let Err(error) = self.refresh().await {
-                tracing::debug!(%error, "reading the last act of operators failed");
             }
         }
     }
@@ -162,4 +162,110 @@ impl Operators {
 fn unauthorized() -> ErrorBody {
     let message = "the token of this operator is not valid; sign in again";
     ErrorBody::field(ErrorCode::Unauthorized, "Authorization", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use madang_ids::ChannelId;
+    use madang_proto::HeatLevel;
+    use madang_proto::rest::{ConfigChange, OverrideWish};
+    use madang_service::{ManualClock, Tasks};
+    use madang_store::model::{Faults, Model, ModelConfig};
+
+    use super::*;
+
+    const TEA: ChannelId = ChannelId::from_raw(7);
+
+    /// The operators of two nodes over one store.
+    struct Fleet {
+        near: Arc<Operators>,
+        far: Arc<Operators>,
+        hand: ManualClock,
+    }
+
+    impl Fleet {
+        fn new(faults: Faults) -> Self {
+            let store = Model::new(ModelConfig { seed: 1, faults });
+            let (clock, hand) = Clock::manual(Millis::new(1_800_000_000_000));
+            let node = || {
+                let heats = Heats::of_a_test(&clock);
+                Arc::new(Operators::new(Arc::clone(&store) as _, clock.clone(), heats, &[1; 32]))
+            };
+            Self { near: node(), far: node(), hand }
+        }
+
+        fn wish(minutes: u32) -> OverrideWish {
+            OverrideWish {
+                level: Some(HeatLevel::Hot),
+                batch_ms: None,
+                slow_mode_seconds: None,
+                joins_per_second: None,
+                minutes,
+                why: "the concert begins".to_owned(),
+                dry_run: false,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_set_on_one_node_holds_on_the_other_within_a_second() {
+        let fleet = Fleet::new(Faults::NONE);
+        let tasks = Tasks::new(Drain::new());
+        tasks.spawn("operators", Arc::clone(&fleet.far).run(tasks.drain().clone()));
+        fleet.near.set_override(&Who::local(), TEA, &Fleet::wish(10)).await.unwrap();
+        let secret = fleet.near.add("ada", OperatorScope::Act).await.unwrap();
+        let sign_in = OperatorSignIn { name: "ada".to_owned(), secret: secret.reveal().to_owned() };
+        let mut waited = Duration::ZERO;
+        while fleet.far.version() < 2 {
+            assert!(waited < Duration::from_secs(1), "not within a second");
+            fleet.hand.advance(Duration::from_millis(50));
+            waited += Duration::from_millis(50);
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(fleet.far.heats.level(TEA), HeatLevel::Hot);
+        let token = fleet.far.sign_in(&sign_in).unwrap().token;
+        assert!(fleet.near.identify(&token).is_ok());
+        fleet.near.remove("ada").await.unwrap();
+        fleet.far.refresh().await.unwrap();
+        assert!(fleet.far.identify(&token).is_err(), "removed everywhere");
+    }
+
+    #[tokio::test]
+    async fn two_operators_on_two_nodes_do_not_overwrite_each_other() {
+        let fleet = Fleet::new(Faults::NONE);
+        let change = |lag_ms| {
+            let mut config = fleet.near.config().config;
+            config.heat.capacity.lag_ms = lag_ms;
+            ConfigChange { config, why: "a better figure".to_owned() }
+        };
+        fleet.near.change_config(&Who::local(), 0, &change(30.0)).await.unwrap();
+        // The far node has not heard of it, and is refused by the store.
+        assert_eq!(fleet.far.version(), 0);
+        let late = fleet.far.change_config(&Who::local(), 0, &change(40.0)).await;
+        assert_eq!(ErrorBody::from(late.unwrap_err()).code, ErrorCode::Conflict);
+        // Overrides are added to what is there, whatever the node has heard.
+        fleet.far.set_override(&Who::local(), TEA, &Fleet::wish(10)).await.unwrap();
+        assert_eq!((fleet.far.version(), fleet.far.config().config.heat.capacity.lag_ms), (2, 30.0));
+    }
+
+    #[tokio::test]
+    async fn an_act_of_unknown_outcome_is_looked_up_and_happens_once() {
+        for seed in 0..20 {
+            let faults = Faults { unknown: 0.5, ..Faults::NONE };
+            let store = Model::new(ModelConfig { seed, faults });
+            let (clock, _) = Clock::manual(Millis::new(1_800_000_000_000));
+            let heats = Heats::of_a_test(&clock);
+            let operators = Operators::new(Arc::clone(&store) as _, clock, heats, &[1; 32]);
+            let mut added = 0;
+            for number in 0..10 {
+                added += u64::from(operators.add(&format!("op{number}"), OperatorScope::View).await.is_ok());
+            }
+            store.set_faults(Faults::NONE);
+            operators.refresh().await.unwrap();
+            assert!(operators.version() >= added, "an act that was confirmed is there");
+            assert_eq!(operators.list().len() as u64, operators.version());
+        }
+    }
 }

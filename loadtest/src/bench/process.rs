@@ -21,7 +21,7 @@ pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 const SILENCE: &str = "MADANG_GATEWAY__SILENCE_MS";
 /// The server's environment: password hashing must not dominate thousands of sign-ups, and no connection is closed for
 /// silence.
-const ENVIRONMENT: [(&str, &str); 9] = [
+const ENVIRONMENT: [(&str, &str); 11] = [
     ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
     ("MADANG_PASSWORDS__PASSES", "1"),
     ("MADANG_GATEWAY__CONNECTIONS", "16000"),
@@ -30,6 +30,9 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("MADANG_TOKENS__ACCESS_SECONDS", "86400"),
     ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
     ("MADANG_ACCOUNTS__CONSENT", "false"),
+    // One sender would be slowed down, and a busy machine would refuse requests.
+    ("MADANG_HEAT__ENABLED", "false"),
+    ("MADANG_OVERLOAD__SHED", "false"),
     // Avoids three log lines for each socket.
     ("MADANG_TELEMETRY__FILTER", "warn"),
 ];

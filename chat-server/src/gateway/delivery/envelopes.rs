@@ -21,6 +21,8 @@ const QUANTUM: u64 = 1_000;
 /// what the feed of the embedded store has room for, which the rows keep occupied.
 const OPEN_BYTES: u64 = 1024 * 1024;
 const ALL_BYTES: u64 = 4 * OPEN_BYTES;
+/// Bytes of envelopes that take turns: those for inboxes, and those of open channels.
+pub(crate) const TURN_BYTES: u64 = 2 * ALL_BYTES;
 /// The memory of an envelope besides its rows and its receivers.
 const ENVELOPE_BYTES: usize = 256;
 /// Envelopes that are sorted before one is delivered.

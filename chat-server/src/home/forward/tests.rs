@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use madang_bus::MemoryPeers;
 use madang_bus::local::LocalInbox;
 use madang_engine::body;
+use madang_engine::heat::Level;
 use madang_engine::home::{JoinRequest, SeatRequest};
 use madang_engine::log::{BodyHash, RowKey};
 use madang_ids::{ClientMsgId, LogId, Millis, NodeEpoch, NodeId, Seq, Snowflakes};
@@ -17,9 +18,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::consent::Consent;
-use madang_engine::heat::Level;
-
-use crate::heat::{HeatSettings, Heats};
+use crate::heat::Heats;
 use crate::home::HomeParts;
 use crate::metrics::ChatMetrics;
 use crate::overload::Bulkheads;
@@ -63,12 +62,7 @@ impl Stage {
             let (presence, _) = madang_presence::local(PresenceConfig::default(), clock.clone(), counted);
             let homes = Homes::new(HomeParts {
                 bulkheads: Arc::new(Bulkheads::new(&clock, false)),
-                heats: Arc::new(Heats::new(
-                    HeatSettings::default(),
-                    true,
-                    clock.clone(),
-                    ChatMetrics::register(&Metrics::new()),
-                )),
+                heats: Heats::of_a_test(&clock),
                 logs: Arc::clone(&model) as _,
                 store: Arc::clone(&model) as _,
                 inbox: Arc::clone(&inbox) as _,

@@ -11,7 +11,7 @@ use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::rest::{HistoryPage, HistoryQuery};
 use madang_proto::{ChannelKind, Entry, ErrorBody, limits};
 
-use super::shared_reads::Order;
+use super::shared_reads::{Order, Wanted};
 use crate::operations::channels::members::no_longer;
 use crate::operations::costs::Cost;
 use crate::operations::people::names::named_in;
@@ -146,7 +146,9 @@ impl Operations {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> Result<Vec<Row>> {
-        let mut rows = self.read_rows(reader.channel, range, max_bytes, Order::Falling).await?;
+        let mut rows = self
+            .read_rows(Wanted { channel: reader.channel, range, max_bytes, order: Order::Falling })
+            .await?;
         // The nearest row first, so that the farthest ones are left out.
         self.carry_for(reader, &mut rows, max_bytes).await?;
         rows.reverse();
@@ -160,7 +162,9 @@ impl Operations {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> Result<Vec<Row>> {
-        let mut rows = self.read_rows(reader.channel, range, max_bytes, Order::Rising).await?;
+        let mut rows = self
+            .read_rows(Wanted { channel: reader.channel, range, max_bytes, order: Order::Rising })
+            .await?;
         self.carry_for(reader, &mut rows, max_bytes).await?;
         Ok(rows)
     }

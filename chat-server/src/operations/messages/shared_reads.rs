@@ -19,23 +19,29 @@ use crate::heat::Saving;
 use crate::operations::Operations;
 
 /// Bytes of rows that are kept.
-const KEPT_BYTES: u64 = 32 * 1024 * 1024;
+pub(crate) const KEPT_BYTES: u64 = 32 * 1024 * 1024;
 /// Longer than any `shared_read_ms`.
 const KEPT: Duration = Duration::from_secs(2);
+
+/// The rows that a reader asks for: those of a range, until the bytes are used up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Wanted {
+    pub(super) channel: ChannelId,
+    pub(super) range: RangeInclusive<Seq>,
+    pub(super) max_bytes: usize,
+    pub(super) order: Order,
+}
 
 /// One question, within one slot of time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Question {
-    channel: ChannelId,
-    range: RangeInclusive<Seq>,
-    max_bytes: usize,
-    order: Order,
+    wanted: Wanted,
     slot: u128,
     /// Changes of messages before the read.
     changes: u64,
 }
 
-/// The order in which rows are read, until the bytes are used up.
+/// The order in which rows are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Order {
     Rising,
@@ -59,24 +65,17 @@ impl Default for SharedReads {
 
 impl Operations {
     /// Rows of a channel, as the store reads them; those of a hot channel perhaps with others.
-    pub(super) async fn read_rows(
-        &self,
-        channel: ChannelId,
-        range: RangeInclusive<Seq>,
-        max_bytes: usize,
-        order: Order,
-    ) -> StoreResult<Vec<Row>> {
+    pub(super) async fn read_rows(&self, wanted: Wanted) -> StoreResult<Vec<Row>> {
         // Each question counts, also one that is answered with what was read: else the channel would seem to cool down.
-        self.heats.read(channel);
-        let hot = self.heats.hot(channel).filter(|hot| hot.pacing.shared_read_ms > 0);
-        let Some(hot) = hot else { return self.read_alone(channel, range, max_bytes, order).await };
+        self.heats.read(wanted.channel);
+        let hot = self.heats.hot(wanted.channel).filter(|hot| hot.pacing.shared_read_ms > 0);
+        let Some(hot) = hot else { return self.read_alone(wanted).await };
         let slot = self.clock.elapsed().as_millis() / u128::from(hot.pacing.shared_read_ms);
-        let question =
-            Question { channel, range: range.clone(), max_bytes, order, slot, changes: hot.changes() };
+        let question = Question { wanted: wanted.clone(), slot, changes: hot.changes() };
         let is_reader = AtomicBool::new(false);
         let read = async {
             is_reader.store(true, Ordering::Relaxed);
-            self.read_alone(channel, range, max_bytes, order).await.map(Arc::from)
+            self.read_alone(wanted).await.map(Arc::from)
         };
         let rows = self.shared_reads.0.try_get_with(question, read).await;
         let rows = rows.map_err(|error: Arc<StoreError>| StoreError::clone(&error))?;
@@ -87,13 +86,8 @@ impl Operations {
         Ok(rows.to_vec())
     }
 
-    async fn read_alone(
-        &self,
-        channel: ChannelId,
-        range: RangeInclusive<Seq>,
-        max_bytes: usize,
-        order: Order,
-    ) -> StoreResult<Vec<Row>> {
+    async fn read_alone(&self, wanted: Wanted) -> StoreResult<Vec<Row>> {
+        let Wanted { channel, range, max_bytes, order } = wanted;
         let log = LogId::Channel(channel);
         let read = async {
             match order {

@@ -126,16 +126,9 @@ impl<K: Copy + Eq + Hash> Limit<K> {
     }
 
     /// The permits that there are.
-    #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between `MIN` and `MAX`")]
-    pub fn limit(&self) -> usize {
+    fn limit(&self) -> usize {
         self.limit as usize
-    }
-
-    /// The permits that are taken. More than [`Limit::limit`] for a while after it has fallen.
-    #[must_use]
-    pub const fn in_flight(&self) -> usize {
-        self.in_flight
     }
 
     fn give_back(&mut self, key: K) {
@@ -241,7 +234,7 @@ mod tests {
                     let (_, permit) = self.served.pop_front().unwrap();
                     self.limit.release(permit, now, Outcome::Ok);
                 }
-                while self.limit.in_flight() < callers {
+                while self.limit.in_flight < callers {
                     let Ok(permit) = self.limit.try_acquire(None, now) else { break };
                     self.waiting.push_back(permit);
                 }
@@ -305,7 +298,7 @@ mod tests {
         assert!(limit.try_acquire(None, at(0)).is_err());
         permits.into_iter().for_each(|permit| limit.release(permit, at(5_000), Outcome::TimedOut));
         assert_eq!(
-            (limit.limit(), limit.in_flight()),
+            (limit.limit(), limit.in_flight),
             (180, 0),
             "200 calls that time out together are one event"
         );
@@ -371,7 +364,7 @@ mod tests {
                     limit.release(held.swap_remove(which), now, outcomes[outcome]);
                 }
                 prop_assert!((20..=200).contains(&limit.limit()));
-                prop_assert_eq!(limit.in_flight(), held.len());
+                prop_assert_eq!(limit.in_flight, held.len());
                 let keys: std::collections::HashSet<u8> = held.iter().filter_map(|permit| permit.key).collect();
                 prop_assert_eq!(limit.of_key.len(), keys.len());
             }
