@@ -167,6 +167,9 @@ fn print_start(addr: SocketAddr, data: &Path, limits: bool, has_tls: bool) {
     say!("  socket     {ws}://{addr}/v1/ws (subprotocol {})", madang_proto::SUBPROTOCOL_JSON);
     say!("  data       {}", data.display());
     say!("  health     {http}://{addr}/readyz, {http}://{addr}/metrics");
+    if addr.ip().is_loopback() {
+        say!("  operators  {http}://{addr}/operator/, after: madang operator add NAME --scope act");
+    }
     if !limits {
         say!("  LIMITS ARE OFF: every client may send at any rate. For load tests only.");
     }
