@@ -67,12 +67,7 @@ impl Gateway {
     fn sort(&self, waiting: &mut Fair<ChannelId, Envelope>, envelope: Envelope) {
         let (lane, key) = match &envelope {
             Envelope::Open(open) => (Lane::Others, open.channel),
-            Envelope::Lost(_) => {
-                while let Some((_, before)) = waiting.pop() {
-                    self.deliver_envelope(before);
-                }
-                return self.deliver_envelope(envelope);
-            }
+            Envelope::Lost(_) => return self.deliver_behind(waiting, envelope),
             Envelope::Delivery(_) | Envelope::Event(..) | Envelope::Profile(..) => (Lane::Direct, INBOXES),
         };
         if let Err(refused) = waiting.push(lane, key, self.price_of(&envelope), envelope) {
@@ -80,14 +75,17 @@ impl Gateway {
                 // Its subscribers get a gap up to the head.
                 Envelope::Open(open) => self.lose_open(Some(open.channel)),
                 // There is room again once what waits was delivered.
-                refused => {
-                    while let Some((_, before)) = waiting.pop() {
-                        self.deliver_envelope(before);
-                    }
-                    self.deliver_envelope(refused);
-                }
+                refused => self.deliver_behind(waiting, refused),
             }
         }
+    }
+
+    /// Delivers everything that waits, and then an envelope.
+    fn deliver_behind(&self, waiting: &mut Fair<ChannelId, Envelope>, last: Envelope) {
+        while let Some((_, before)) = waiting.pop() {
+            self.deliver_envelope(before);
+        }
+        self.deliver_envelope(last);
     }
 
     /// About the number of connections that a delivery visits.

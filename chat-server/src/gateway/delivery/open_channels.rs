@@ -23,6 +23,7 @@ use crate::refusal::OperationError;
 use crate::gateway::Gateway;
 use crate::gateway::connection::outbound::{HeadsFrames, OpenFrames, Outbound};
 use crate::gateway::delivery::encode;
+use crate::gateway::delivery::pacing::Share;
 use crate::heat::{HotChannel, Saving};
 
 /// Further reads of rows that arrived during the read before. After them the rest becomes a gap: a busy channel may be faster
@@ -235,8 +236,8 @@ impl Gateway {
         self.operations.open_rows(user, channel, after.next()..=upto).await
     }
 
-    /// Delivers rows of an open channel to its subscribers.
-    pub(in crate::gateway) fn deliver_open(&self, open: &OpenRows) {
+    /// Delivers rows of an open channel to a share of its subscribers.
+    pub(in crate::gateway) fn deliver_open(&self, open: &OpenRows, share: Share) {
         let Some(mut frames) = OpenFrames::new(open.channel, &open.rows) else { return };
         let hot = self.operations.heats.hot(open.channel);
         if let Some(count) = hot.as_ref().and_then(HotChannel::slow_reader_entries) {
@@ -244,10 +245,13 @@ impl Gateway {
         }
         // Before the others: this ends the subscriptions of users who leave in these rows, so that the visit below does not find
         // them.
-        self.deliver_last(open);
+        self.deliver_last(open, share);
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
         let (mut delivered, mut gaps, mut moved) = (0, 0, Vec::new());
         self.subscribers.visit(open.channel, |connection| {
+            if !share.has(connection.number) {
+                return;
+            }
             match connection.deliver_open(&frames, limit_bytes) {
                 Live::Deliver | Live::DeliverAfter(_) => delivered += 1,
                 Live::DeliverBehind(_) => (delivered, gaps) = (delivered + 1, gaps + 1),
@@ -277,7 +281,7 @@ impl Gateway {
     }
 
     /// Users who leave or are banned get the rows up to and with the one that says so, and nothing after it.
-    fn deliver_last(&self, open: &OpenRows) {
+    fn deliver_last(&self, open: &OpenRows, share: Share) {
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
         for (index, row) in open.rows.iter().enumerate() {
             let (Content::Left { user_id, .. } | Content::Banned { user_id, .. }) = row.entry.content else {
@@ -287,7 +291,7 @@ impl Gateway {
             self.registry.visit_user(user_id, |connection| {
                 // `false` if the subscription began after this row, or is still starting. In the second case `start` compares the
                 // place of the leave with the beginning of the stay.
-                if !connection.handle_left(open.channel, row.entry.seq) {
+                if !share.has(connection.number) || !connection.handle_left(open.channel, row.entry.seq) {
                     return;
                 }
                 let hers = hers.get_or_insert_with(|| OpenFrames::new(open.channel, &open.rows[..=index]));

@@ -1,15 +1,15 @@
 //! A few tasks write for all connections, each for its share of them. A message to a hundred connections wakes these tasks
 //! instead of a hundred, and frames that are enqueued for a connection before its turn go out in the same write.
 //!
-//! Connections with answers, or with entries of direct channels and groups, come first. Connections that only have entries of open
-//! channels get at least [`CROWD_AT_ONCE`] writes after each round of the others. So a message to one user does not wait behind
-//! five thousand writes of a hot channel.
+//! Connections that only have entries of open channels are written to by a thread beside each task. It has a lower priority than the rest
+//! of the process, so a message to one user does not wait behind five thousand writes of a hot channel: whoever has something else
+//! to do gets the processor at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use madang_auth::Cursors;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::gateway::connection::outbound::Outbound;
@@ -17,24 +17,29 @@ use crate::metrics::ChatMetrics;
 
 /// Connections that are written to before other tasks get their turn.
 const WRITES_AT_ONCE: usize = 64;
-/// The same, of connections with entries of open channels: each write may be tens of KiB, so these take a fraction of a millisecond.
+/// Connections of the crowd that are taken from the list at once.
 const CROWD_AT_ONCE: usize = 8;
+/// The niceness of the threads that write to the crowd: about a third of the weight of others that want the same processor.
+const CROWD_NICE: i32 = 5;
 
 /// The connections that have something to write. Each is in a list at most once ([`Outbound`] keeps the flags).
 #[derive(Debug)]
 pub(in crate::gateway) struct Lane {
-    due: Mutex<Due>,
+    /// Connections that come first.
+    first: Mutex<Vec<Arc<Outbound>>>,
     wake: Notify,
+    /// Connections that have entries of open channels.
+    crowd: Mutex<Crowd>,
+    wake_crowd: Condvar,
     /// Seals the cursors for the clients of these connections.
     cursors: Arc<Cursors>,
 }
 
 #[derive(Debug, Default)]
-struct Due {
-    /// Connections that come first.
-    first: Vec<Arc<Outbound>>,
-    /// Connections that have entries of open channels.
-    crowd: VecDeque<Arc<Outbound>>,
+struct Crowd {
+    due: VecDeque<Arc<Outbound>>,
+    /// The task of the lane has ended, and its thread ends as well.
+    is_over: bool,
 }
 
 /// Why a connection is to be written to.
@@ -70,7 +75,8 @@ impl Lanes {
 
 impl Lane {
     pub(in crate::gateway) fn new(cursors: Arc<Cursors>) -> Self {
-        Self { due: Mutex::default(), wake: Notify::new(), cursors }
+        let (first, crowd) = (Mutex::default(), Mutex::default());
+        Self { first, wake: Notify::new(), crowd, wake_crowd: Condvar::new(), cursors }
     }
 
     /// A lane that no task runs.
@@ -86,50 +92,90 @@ impl Lane {
     /// The connections in the list.
     #[cfg(test)]
     pub(in crate::gateway) fn waiting(&self) -> usize {
-        let due = self.due.lock();
-        due.first.len() + due.crowd.len()
+        self.first.lock().len() + self.crowd.lock().due.len()
     }
 
     /// Makes the lane write to a connection soon.
     pub(in crate::gateway) fn add(&self, connection: Arc<Outbound>, urgency: Urgency) {
-        // Pushed before the wake: `run` looks at the lists again after each wake, so no connection is left in them.
-        let mut due = self.due.lock();
         match urgency {
-            Urgency::First => due.first.push(connection),
-            Urgency::Crowd => due.crowd.push_back(connection),
+            Urgency::First => {
+                // Pushed before the wake: `run` looks at the list again after each wake, so no connection is left in it.
+                self.first.lock().push(connection);
+                self.wake.notify_one();
+            }
+            Urgency::Crowd => {
+                self.crowd.lock().due.push_back(connection);
+                self.wake_crowd.notify_one();
+            }
         }
-        drop(due);
-        self.wake.notify_one();
     }
 
-    /// Takes all that come first, and some of the crowd, into empty lists.
-    fn take(&self, first: &mut Vec<Arc<Outbound>>, crowd: &mut Vec<Arc<Outbound>>) {
-        let mut due = self.due.lock();
-        // Swapped, so that the lock is not held while sockets are written, and both lists keep their memory.
-        std::mem::swap(first, &mut due.first);
-        let count = due.crowd.len().min(CROWD_AT_ONCE);
-        crowd.extend(due.crowd.drain(..count));
+    /// Waits for connections of the crowd, and takes some into an empty list. `false` at the end.
+    fn wait_for_crowd(&self, taken: &mut Vec<Arc<Outbound>>) -> bool {
+        let mut crowd = self.crowd.lock();
+        self.wake_crowd.wait_while(&mut crowd, |crowd| crowd.due.is_empty() && !crowd.is_over);
+        let count = crowd.due.len().min(CROWD_AT_ONCE);
+        taken.extend(crowd.due.drain(..count));
+        !crowd.is_over
+    }
+}
+
+/// The thread that writes to the crowd of a lane. It ends soon after this is dropped.
+struct CrowdWriter(Arc<Lane>);
+
+impl CrowdWriter {
+    /// # Panics
+    /// If the system gives no more threads.
+    fn start(lane: &Arc<Lane>, metrics: ChatMetrics) -> Self {
+        let of_thread = Arc::clone(lane);
+        let thread = std::thread::Builder::new().name("crowd".to_owned());
+        let started = thread.spawn(move || write_to_crowd(&of_thread, &metrics));
+        started.expect("a thread of each core, at the start of the process");
+        Self(Arc::clone(lane))
+    }
+}
+
+impl Drop for CrowdWriter {
+    fn drop(&mut self) {
+        self.0.crowd.lock().is_over = true;
+        self.0.wake_crowd.notify_one();
+    }
+}
+
+fn write_to_crowd(lane: &Lane, metrics: &ChatMetrics) {
+    give_way();
+    let mut taken = Vec::with_capacity(CROWD_AT_ONCE);
+    while lane.wait_for_crowd(&mut taken) {
+        taken.drain(..).for_each(|connection| connection.write_due(Urgency::Crowd, metrics));
+    }
+}
+
+/// Lowers the priority of this thread. Without it everything works, and a crowd is felt more.
+fn give_way() {
+    // Only Linux has a priority for each thread; elsewhere it would be that of the process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), CROWD_NICE) {
+        tracing::warn!(%error, "the threads that write to crowds have the priority of all others");
     }
 }
 
 /// Writes to the connections that become due. Never returns.
 pub(in crate::gateway) async fn run(lane: Arc<Lane>, metrics: ChatMetrics) {
-    let (mut first, mut crowd) = (Vec::new(), Vec::new());
+    let _crowd = CrowdWriter::start(&lane, metrics.clone());
+    let mut first = Vec::new();
     loop {
         lane.wake.notified().await;
         loop {
-            lane.take(&mut first, &mut crowd);
-            if first.is_empty() && crowd.is_empty() {
+            // Swapped, so that the lock is not held while sockets are written, and both lists keep their memory.
+            std::mem::swap(&mut first, &mut *lane.first.lock());
+            if first.is_empty() {
                 break;
             }
             for connections in first.chunks(WRITES_AT_ONCE) {
                 connections.iter().for_each(|connection| connection.write_due(Urgency::First, &metrics));
                 tokio::task::yield_now().await;
             }
-            crowd.iter().for_each(|connection| connection.write_due(Urgency::Crowd, &metrics));
-            tokio::task::yield_now().await;
             first.clear();
-            crowd.clear();
         }
     }
 }
