@@ -3,6 +3,7 @@
 //! The number of calls in progress is bounded. A call that is due while all connections are busy is not made, and counted
 //! as skipped: the server was slower than the rate.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -73,7 +74,8 @@ pub(super) struct Counts {
 pub(super) struct Calls {
     addr: String,
     plan: Plan,
-    idle: Mutex<Vec<Http>>,
+    /// Used in turn: the server closes a connection that is idle for long.
+    idle: Mutex<VecDeque<Http>>,
     pub(super) counts: Counts,
     /// Of calls that were answered.
     latency: Mutex<Histogram<u64>>,
@@ -139,9 +141,9 @@ impl Calls {
     /// Opens the connections; none if no calls will be made.
     pub(super) async fn connect(addr: &str, plan: Plan, rate: u32) -> anyhow::Result<Arc<Self>> {
         let connections = if rate == 0 { 0 } else { IN_PROGRESS };
-        let mut idle = Vec::with_capacity(connections);
+        let mut idle = VecDeque::with_capacity(connections);
         for _ in 0..connections {
-            idle.push(Http::connect(addr, source(0)).await?);
+            idle.push_back(Http::connect(addr, source(0)).await?);
         }
         Ok(Arc::new(Self {
             addr: addr.to_owned(),
@@ -183,12 +185,12 @@ impl Calls {
     }
 
     fn begin(self: &Arc<Self>, calls: &mut JoinSet<()>) {
-        let Some(http) = lock(&self.idle).pop() else {
+        let Some(http) = lock(&self.idle).pop_front() else {
             self.counts.skipped.fetch_add(1, Ordering::Relaxed);
             return;
         };
         let Some(call) = self.plan.next() else {
-            lock(&self.idle).push(http);
+            lock(&self.idle).push_back(http);
             self.counts.skipped.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -212,9 +214,9 @@ impl Calls {
         };
         // A connection that cannot be replaced is one less; without any, all further calls count as skipped.
         if is_open {
-            lock(&self.idle).push(http);
+            lock(&self.idle).push_back(http);
         } else if let Ok(http) = Http::connect(&self.addr, source(0)).await {
-            lock(&self.idle).push(http);
+            lock(&self.idle).push_back(http);
         }
     }
 
