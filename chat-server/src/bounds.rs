@@ -13,7 +13,8 @@ use crate::gateway::{FREE_BYTES, HEAD_BYTES, HTTP_CONNECTIONS, TURN_BYTES};
 use crate::heat::HEAT_BYTES;
 use crate::home::{HOME_BYTES, HOMES, LANE_BYTES, OWED_BYTES};
 use crate::operations::{
-    CHANNEL_BYTES, DEVICE_BYTES, GUESS_BYTES, PAGE_BYTES, RATE_BYTES, SHARED_READ_BYTES, TYPING_BYTES,
+    ABSENT_BYTES, CHANNEL_BYTES, DEVICE_BYTES, GUESS_BYTES, PAGE_BYTES, RATE_BYTES, SHARED_READ_BYTES,
+    TYPING_BYTES,
 };
 
 const KIB: u64 = 1024;
@@ -65,7 +66,7 @@ pub fn of(config: &Config, cores: usize) -> Vec<Bound> {
     bounds.extend([
         bound("the program", PROGRAM_BYTES),
         bound("idle homes", HOMES as u64 * HOME_BYTES),
-        bound("rows of channels and devices", CHANNEL_BYTES + DEVICE_BYTES),
+        bound("rows of channels and devices", CHANNEL_BYTES + ABSENT_BYTES + DEVICE_BYTES),
         bound("pending mentions and read markers", OWED_BYTES),
         bound("rows that wait for fan-out", LANE_BYTES),
         bound("bytes in progress", config.gateway.node_bytes as u64),

@@ -4,6 +4,7 @@ mod accounts;
 mod callers;
 mod channels;
 mod costs;
+mod live_limits;
 mod messages;
 mod pages;
 mod people;
@@ -28,7 +29,7 @@ use madang_presence::Presence;
 use madang_proto::{ErrorBody, PresenceCounts};
 use madang_push::Push;
 use madang_service::{Check, Clock};
-use madang_store::{Channel, ChannelState, LogStore, Store, Upkeep};
+use madang_store::{Channel, ChannelState, LogStore, Store, StoreError, Upkeep};
 use moka::future::Cache;
 
 use crate::config::Config;
@@ -48,6 +49,7 @@ pub use accounts::operators::{Account, InvitationCard};
 pub(crate) use callers::RATE_BYTES;
 pub use callers::{Callers, network};
 pub use channels::group_invitations::DueInvitations;
+pub use live_limits::LiveLimits;
 pub(crate) use messages::events::TYPING_BYTES;
 pub use messages::events::Writers;
 pub use messages::message_changes::{Change, RequestTimes};
@@ -66,6 +68,12 @@ pub(crate) const DEVICE_BYTES: u64 = DEVICES * 200;
 pub(crate) const CHANNEL_BYTES: u64 = 32 * 1024 * 1024;
 /// How long the state of a device is cached. A revocation must take effect within five seconds (G5).
 const DEVICE_KNOWN: Duration = Duration::from_secs(4);
+
+/// Channels that are known to be absent, and for how long.
+const ABSENT: u64 = 10_000;
+const ABSENT_KNOWN: Duration = Duration::from_secs(1);
+/// The memory of all of them: 100 bytes each.
+pub(crate) const ABSENT_BYTES: u64 = ABSENT * 100;
 
 /// Channels whose presence counts are cached, and for how long.
 const COUNTS: u64 = 1_000;
@@ -155,6 +163,8 @@ pub struct Operations {
 #[derive(Debug)]
 pub struct Known {
     channels: Cache<ChannelId, Arc<Channel>>,
+    /// Channels that were not there a moment ago. A client knows an id only once its channel is there.
+    absent: Cache<ChannelId, ()>,
     /// Whether a device is valid, revoked or unknown.
     devices: Cache<DeviceId, accounts::devices::DeviceState>,
     /// Presence counts of large channels.
@@ -167,7 +177,8 @@ impl Default for Known {
         let counts = Cache::builder().max_capacity(COUNTS).time_to_live(COUNTS_KNOWN).build();
         let weigh = |_: &ChannelId, channel: &Arc<Channel>| channel_bytes(channel);
         let channels = Cache::builder().max_capacity(CHANNEL_BYTES).weigher(weigh).build();
-        Self { channels, devices, counts }
+        let absent = Cache::builder().max_capacity(ABSENT).time_to_live(ABSENT_KNOWN).build();
+        Self { channels, absent, devices, counts }
     }
 }
 
@@ -184,26 +195,33 @@ impl Operations {
     ///
     /// A deleted channel is refused. The node that deletes a channel drops the row from its cache; on other nodes the home
     /// refuses commands for it.
-    async fn channel(&self, id: ChannelId) -> Result<Arc<Channel>> {
-        let channel = match self.known.channels.get(&id).await {
-            Some(channel) => channel,
-            None => {
-                let channel = self.store.channel(id).await?;
-                let channel = Arc::new(channel.ok_or_else(|| ErrorBody::not_found("channel_id"))?);
-                self.known.channels.insert(id, Arc::clone(&channel)).await;
-                channel
+    ///
+    /// # Errors
+    /// `not_found`, and those of the store.
+    pub(crate) async fn channel(&self, id: ChannelId) -> Result<Arc<Channel>> {
+        let not_found = || ErrorBody::not_found("channel_id");
+        if self.known.absent.contains_key(&id) {
+            return Err(not_found().into());
+        }
+        let read = async {
+            match self.store.channel(id).await {
+                Ok(Some(channel)) => Ok(Arc::new(channel)),
+                Ok(None) => Err(None),
+                Err(error) => Err(Some(error)),
+            }
+        };
+        // Thousands who ask for it at the same moment cause one read.
+        let found = self.known.channels.try_get_with(id, read).await;
+        let channel = match found.map_err(|error: Arc<Option<StoreError>>| Option::clone(&error)) {
+            Ok(channel) => channel,
+            Err(Some(error)) => return Err(error.into()),
+            Err(None) => {
+                self.known.absent.insert(id, ()).await;
+                return Err(not_found().into());
             }
         };
         check_not_deleted(&channel)?;
         Ok(channel)
-    }
-
-    /// A channel's row from the cache, as [`Self::channel`].
-    ///
-    /// # Errors
-    /// `not_found`, and those of the store.
-    pub async fn known_channel(&self, id: ChannelId) -> Result<Arc<Channel>> {
-        self.channel(id).await
     }
 
     fn mint(&self) -> Result<u64> {
