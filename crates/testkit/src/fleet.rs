@@ -39,6 +39,7 @@ pub struct FleetNodes {
     place: FleetPlace,
     folder: TempDir,
     consent: bool,
+    heat: bool,
     /// `None`: it was killed.
     servers: Vec<Option<Server>>,
     turn: usize,
@@ -66,9 +67,9 @@ impl FleetNodes {
         std::fs::write(folder.path().join("madang.toml"), toml::to_string(&config)?)?;
         fresh_keyspace(&config.store, 1).await?;
         empty(&place.redis).await.context("Redis")?;
-        let consent = config.accounts.consent;
+        let (consent, heat) = (config.accounts.consent, config.heat.enabled);
         let (place, servers) = (place.clone(), (0..nodes).map(|_| None).collect());
-        let mut fleet = Self { place, folder, consent, servers, turn: 0 };
+        let mut fleet = Self { place, folder, consent, heat, servers, turn: 0 };
         fleet.start_nodes().await?;
         Ok(fleet)
     }
@@ -93,7 +94,12 @@ impl FleetNodes {
             let config = path("madang.toml").display().to_string();
             let consent = self.consent.to_string();
             let args = ["--config", &config, "--accept-weak-store"];
-            let variables = [("MADANG_NODE__NAME", name.as_str()), ("MADANG_ACCOUNTS__CONSENT", &consent)];
+            let heat = self.heat.to_string();
+            let variables = [
+                ("MADANG_NODE__NAME", name.as_str()),
+                ("MADANG_ACCOUNTS__CONSENT", &consent),
+                ("MADANG_HEAT__ENABLED", &heat),
+            ];
             self.servers[number] =
                 Some(Server::start_with(&self.place.binary, &data, &args, &variables).await?);
         }
@@ -118,6 +124,26 @@ impl FleetNodes {
     pub fn rest(&self, number: usize) -> &Rest {
         let server = self.servers[number].as_ref().or_else(|| self.living().next());
         &server.unwrap().rest
+    }
+
+    /// The address of a node.
+    ///
+    /// # Panics
+    /// If it was killed.
+    #[must_use]
+    pub fn addr(&self, number: usize) -> SocketAddr {
+        self.servers[number].as_ref().unwrap().addr
+    }
+
+    /// Runs a command of the program beside a node, and returns what it prints.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn command(&self, number: usize, args: &[&str]) -> anyhow::Result<String> {
+        let data = self.folder.path().join(format!("test-{number}"));
+        let output = Command::new(&self.place.binary).args(args).arg("--data").arg(data).output().await?;
+        anyhow::ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Kills a node with SIGKILL.

@@ -51,6 +51,15 @@ impl Rest {
         answer(request).await
     }
 
+    /// Replaces something, if it still has this `ETag`.
+    ///
+    /// # Panics
+    /// If the server cannot be reached.
+    pub async fn put_if_match(&self, path: &str, token: &str, tag: &str, body: &Value) -> Answer {
+        let request = self.request("PUT", path, Some(token)).unwrap();
+        answer(request.header("If-Match", tag).json(body)).await.unwrap()
+    }
+
     /// Sends a request with this text as its body; an empty text means no body.
     ///
     /// # Panics

@@ -38,7 +38,12 @@ impl Servers {
             Target::TwoHomes => Storage::model_with_two_homes(),
             Target::Embedded => Storage::embedded(),
             #[cfg(feature = "fleet")]
-            Target::Fleet(place) => return Ok(Self::Fleet(FleetNodes::start(place, config, 2).await?)),
+            Target::Fleet(place) => {
+                let mut config = config;
+                // The same as in other tests of processes.
+                config.heat.enabled = false;
+                return Ok(Self::Fleet(FleetNodes::start(place, config, 2).await?));
+            }
         };
         let node = Some(TestNode::start_asking(config.clone(), &storage, clock.clone()).await?);
         Ok(Self::Node(Box::new(OneNode { config, storage, clock, hand, node })))

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
+mod hot;
 mod push;
 mod transcripts;
 

@@ -18,6 +18,7 @@ async fn ten_thousand_alerts_of_a_fleet_reach_every_device_at_most_once() {
     let mut config = Config::default();
     config.limits.enabled = false;
     config.accounts.consent = false;
+    config.heat.enabled = false;
     config.push.placement = madang_push::Placement::Remote;
     let services = PushServices::start(&mut config, Clock::system()).await.unwrap();
     let sandbox = &services.sandbox;

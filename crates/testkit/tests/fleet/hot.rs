@@ -1,0 +1,151 @@
+//! A hot channel of three nodes that are processes: they agree that it is blazing, an operator sees all of it from any node, and it
+//! stays blazing while one node after the other is killed, its home among them.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use madang_testkit::{Config, FleetNodes, Rest, Socket};
+use serde_json::{Value, json};
+
+use super::place;
+
+const NODES: usize = 3;
+/// How long the nodes may take to agree.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A level that a home has sent holds for 20 s without it. Only the next home can make it hold for longer.
+const HOLDS_AFTER_A_KILL: Duration = Duration::from_secs(25);
+
+/// The number of blazing channels of a node.
+async fn blazing(rest: &Rest) -> u64 {
+    let metrics = rest.must("GET", "/metrics", None, None).await;
+    let of_level = |line: &&str| line.starts_with("hot_channels{level=\"blazing\"}");
+    let line = metrics.as_str().unwrap().lines().find(of_level);
+    line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0)
+}
+
+/// Bars that a few dozen entries a second exceed, and no slow mode, because one member sends all of them.
+fn low_bars(mut config: Value) -> Value {
+    for bars in ["floor", "cap"] {
+        config["heat"]["capacity"][bars] = json!([2.0, 4.0, 8.0]);
+    }
+    config["heat"]["pacing"]["blazing"]["slow_mode_seconds"] = json!(0);
+    json!({ "config": config, "why": "a test of three nodes" })
+}
+
+struct Stage {
+    nodes: FleetNodes,
+    owner: String,
+    operator: String,
+    channel: String,
+    sent: u64,
+}
+
+impl Stage {
+    /// Sends for a while by way of a node, and returns how many of the others were blazing throughout.
+    async fn send_for(&mut self, by: usize, lasts: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < lasts {
+            self.send(by).await;
+        }
+    }
+
+    async fn send(&mut self, by: usize) {
+        self.sent += 1;
+        let path = format!("/v1/channels/{}/messages", self.channel);
+        let id = format!("00000000-0000-4000-8000-{:012x}", self.sent);
+        let body = json!({ "client_msg_id": id, "text": "la la la" });
+        let sent = self.nodes.rest(by).call("POST", &path, Some(&self.owner), None, Some(&body)).await;
+        // While a node is dead, a command may be answered as unavailable.
+        let status = sent.unwrap().status;
+        assert!([200, 201, 503].contains(&status), "{status}");
+    }
+
+    async fn board(&self, of: usize) -> Value {
+        self.nodes.rest(of).must("GET", "/v1/operator/board", Some(&self.operator), None).await
+    }
+
+    /// Sends until the living nodes call the channel blazing.
+    async fn until_blazing(&mut self, by: usize) {
+        let begun = Instant::now();
+        loop {
+            self.send_for(by, Duration::from_millis(300)).await;
+            let mut all = true;
+            for number in 0..NODES {
+                all &= blazing(self.nodes.rest(number)).await == 1;
+            }
+            if all {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "not all nodes call it blazing");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs MADANG_TEST_CQL, MADANG_TEST_REDIS and MADANG_TEST_BINARY"]
+async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
+    let mut config = Config::default();
+    config.limits.enabled = false;
+    config.heat.enabled = true;
+    config.tokens.access_seconds = 86_400;
+    let nodes = FleetNodes::start(&place(), config, NODES).await.unwrap();
+    let rest = nodes.rest(0).clone();
+    let owner = rest.sign_up("owner").await["access_token"].as_str().unwrap().to_owned();
+    let wish = json!({ "kind": "open", "name": "Concert" });
+    let view = rest.must("POST", "/v1/channels", Some(&owner), Some(&wish)).await;
+    let channel = view["id"].as_str().unwrap().to_owned();
+    let secret = nodes.command(0, &["operator", "add", "ada", "--scope", "act"]).await.unwrap();
+    let secret = secret.split_whitespace().find(|word| word.starts_with("mop_")).unwrap();
+    let sign_in = json!({ "name": "ada", "secret": secret });
+    let operator = rest.must("POST", "/v1/operator/token", None, Some(&sign_in)).await;
+    let operator = operator["token"].as_str().unwrap().to_owned();
+    let change = nodes.command(0, &["config", "get"]).await.unwrap();
+    let config: Value = serde_json::from_str(&change).unwrap();
+    let tag = format!("\"{}\"", config["version"]);
+    let put =
+        rest.put_if_match("/v1/operator/config", &operator, &tag, &low_bars(config["config"].clone())).await;
+    assert_eq!(put.status, 200, "{}", put.body);
+
+    // One member reads on each node.
+    let mut readers = Vec::new();
+    for number in 0..NODES {
+        let reader =
+            rest.sign_up(&format!("reader{number}")).await["access_token"].as_str().unwrap().to_owned();
+        rest.must("PUT", &format!("/v1/channels/{channel}/membership"), Some(&reader), None).await;
+        let (mut socket, _) = Socket::connect(nodes.addr(number), &reader, None).await.unwrap();
+        let subscribe = json!({ "type": "subscribe", "id": "1", "channel_id": channel });
+        socket.send(&subscribe).await.unwrap();
+        socket.next_of("heads").await;
+        readers.push(tokio::spawn(async move { while socket.next().await.is_ok() {} }));
+    }
+
+    let mut stage = Stage { nodes, owner, operator, channel, sent: 0 };
+    stage.until_blazing(0).await;
+    for of in 0..NODES {
+        let board = stage.board(of).await;
+        let names: BTreeSet<&str> =
+            board["nodes"].as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap()).collect();
+        assert_eq!(names, BTreeSet::from(["test-0", "test-1", "test-2"]), "as node {of} shows it");
+        let rows = board["channels"].as_array().unwrap();
+        assert_eq!((rows.len(), rows[0]["level"].as_str()), (1, Some("blazing")), "{board}");
+        assert_eq!((rows[0]["subscribers"].as_u64(), rows[0]["name"].as_str()), (Some(3), Some("Concert")));
+    }
+
+    for killed in 0..NODES {
+        stage.until_blazing((killed + 1) % NODES).await;
+        stage.nodes.kill(killed).await.unwrap();
+        let (by, begun, mut looks) = ((killed + 1) % NODES, Instant::now(), 0);
+        while begun.elapsed() < HOLDS_AFTER_A_KILL {
+            stage.send_for(by, Duration::from_millis(500)).await;
+            for survivor in (0..NODES).filter(|number| *number != killed) {
+                let count = blazing(stage.nodes.rest(survivor)).await;
+                assert_eq!(count, 1, "node {survivor}, {:?} after node {killed} was killed", begun.elapsed());
+                looks += 1;
+            }
+        }
+        println!("node {killed} killed: {looks} looks, always blazing; {} messages sent so far", stage.sent);
+        stage.nodes.start_killed().await.unwrap();
+        assert_eq!(stage.board(by).await["channels"].as_array().unwrap().len(), 1);
+    }
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
+}
