@@ -28,11 +28,11 @@ use crate::heat::{HeatSettings, Heats};
 use crate::home::{HomeNodes, HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
-    Callers, Deletions, DueInvitations, Exports, Guesses, Known, Operations, ReceivedMarks, RequestTimes,
-    Revocations, SharedReads, Turns, Writers,
+    Callers, Deletions, DueInvitations, Exports, Guesses, Known, LiveLimits, Operations, ReceivedMarks,
+    RequestTimes, Revocations, SharedReads, Turns, Writers,
 };
 use crate::operators::{Operators, Watched};
-use crate::overload::{Bulkheads, Shedding};
+use crate::overload::{Bulkheads, Shedding, probe};
 use crate::private;
 use crate::rest::Api;
 use crate::tls::Tls;
@@ -311,8 +311,14 @@ impl Node {
             Arc::new(Heats::new(HeatSettings::default(), config.heat.enabled, clock.clone(), chat.clone()));
         let shedding = Arc::new(Shedding::new(config.overload.shed, clock.clone(), chat.clone()));
         let bulkheads = Arc::new(Bulkheads::new(&clock, has_others));
-        let operators =
-            Arc::new(Operators::new(Arc::clone(&store), clock.clone(), Arc::clone(&heats), &secret));
+        let limits = Arc::new(LiveLimits::new(config.limits));
+        let operators = Arc::new(Operators::new(
+            Arc::clone(&store),
+            clock.clone(),
+            Arc::clone(&heats),
+            Arc::clone(&limits),
+            &secret,
+        ));
         let homes = Homes::new(HomeParts {
             logs: Arc::clone(&logs),
             store: Arc::clone(&store),
@@ -357,7 +363,7 @@ impl Node {
             tokens: Tokens::new(&secret, access_ttl),
             cursors: Arc::new(Cursors::new(&secret)?),
             passwords,
-            callers: Callers::new(config.limits, clock.clone(), chat.limited.clone()),
+            callers: Callers::new(limits, clock.clone(), chat.limited.clone()),
             heats: Arc::clone(&heats),
             operators: Arc::clone(&operators),
             shedding: Arc::clone(&shedding),
@@ -420,7 +426,8 @@ impl Node {
         background.spawn_vital(health.check("pacing"), pacing::run(Arc::clone(&gateway)));
         background.spawn_vital(health.check("pacing_notices"), pacing::notify(Arc::clone(&gateway)));
         let watched = Watched::new(Arc::clone(&gateway), Arc::clone(&health));
-        tasks.spawn("shedding", shedding.run(tasks.drain().clone()));
+        tasks.spawn_vital(health.check("waits"), probe(shedding, Arc::clone(&heats), tasks.drain().clone()));
+        background.spawn("board_answers", Arc::clone(&watched).answer());
         tasks.spawn("board", Arc::clone(&watched).run(tasks.drain().clone()));
         tasks.spawn("operators", operators.run(tasks.drain().clone()));
         tasks.spawn_vital(health.check("heat"), heats.run(tasks.drain().clone()));

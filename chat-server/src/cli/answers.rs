@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use madang_proto::rest::{ActCard, AlertHistory, DeadLetterCard, DeviceCard, OperatorScope, Page, PushTest};
+use madang_proto::rest::{ActCard, AlertHistory, DeadLetterCard, DeviceCard, Page, PushTest};
 use madang_proto::{AlertNote, AlertOutcome};
 use serde::Serialize;
 
@@ -142,11 +142,7 @@ impl Shown for DeadLetterCard {
 
 impl Shown for OperatorCard {
     fn text(&self) -> String {
-        let scope = match self.scope {
-            OperatorScope::View => "view",
-            OperatorScope::Act => "act",
-        };
-        format!("{}\t{scope}\t{}", self.name, self.added_at.get())
+        format!("{}\t{}\t{}", self.name, self.scope.as_str(), self.added_at.get())
     }
 }
 

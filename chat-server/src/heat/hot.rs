@@ -46,6 +46,8 @@ struct Kept {
     /// `None` until the first user joins.
     joins: Mutex<Option<Bucket>>,
     spared: SparedCounts,
+    /// Frames to receivers.
+    frames: AtomicU64,
     freshness: Mutex<Recent>,
     /// `None` until somebody has sent a message. Begins again each minute.
     senders: Mutex<Option<(Duration, Sketch<UserId>)>>,
@@ -63,6 +65,15 @@ struct SparedCounts {
     joins: AtomicU64,
     reads: AtomicU64,
     sends: AtomicU64,
+}
+
+/// Counts of a channel since it is hot, or set by an operator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Paced {
+    /// Frames to receivers of this node.
+    pub frames: u64,
+    /// Users who were refused for now.
+    pub joins_refused: u64,
 }
 
 /// Something that pacing has spared.
@@ -110,6 +121,17 @@ impl HotChannel {
             Saving::Send => &spared.sends,
         };
         counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_frames(&self, count: u64) {
+        self.kept.frames.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn paced(&self) -> Paced {
+        Paced {
+            frames: self.kept.frames.load(Ordering::Relaxed),
+            joins_refused: self.kept.spared.joins.load(Ordering::Relaxed),
+        }
     }
 
     /// Entries were delivered that were appended this long ago.

@@ -32,9 +32,10 @@ use recent::Recent;
 use records::{Records, Second};
 use shared::Shared;
 
-pub use hot::{HotChannel, Saving};
+pub use hot::{HotChannel, Paced, Saving};
 pub use settings::HeatSettings;
 pub use shown::NodeHeat;
+pub(crate) use shown::rank;
 
 /// Counters of a node: every channel with more than 1/512 of its cost is seen. About 80 KiB.
 const COUNTERS: usize = 512;
@@ -42,6 +43,8 @@ const COUNTERS: usize = 512;
 pub(crate) const HEAT_BYTES: u64 = COUNTERS as u64 * 32 * 1024;
 /// The time between two decisions.
 const SECOND: Duration = Duration::from_secs(1);
+/// How soon a channel is found that costs as much as a blazing one: a second of such a channel would be felt by all others.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The channels that are above the level normal, and those for which an operator has set something.
 pub type HotChannels = HashMap<ChannelId, HotChannel>;
@@ -59,6 +62,7 @@ pub struct Heats {
     state: Mutex<State>,
     /// The ages of entries of direct channels and groups when they were delivered.
     bystanders: Mutex<Recent>,
+    waits: Mutex<Lag>,
     decided: AtomicU64,
     /// Nodes of the fleet.
     nodes: AtomicUsize,
@@ -96,6 +100,7 @@ impl Heats {
                 lag: Duration::ZERO,
             }),
             bystanders: Mutex::default(),
+            waits: Mutex::default(),
             decided: AtomicU64::new(0),
             nodes: AtomicUsize::new(1),
             metrics,
@@ -124,7 +129,16 @@ impl Heats {
         if receivers > 0 {
             let (deliveries, bytes) = (rows as u64 * receivers, bytes as u64 * receivers);
             self.count(channel, Work { deliveries, bytes, ..Work::default() });
+            if let Some(hot) = self.hot(channel) {
+                hot.note_frames(receivers);
+            }
         }
+    }
+
+    /// Counts of a channel that is hot, or for which an operator has set something.
+    #[must_use]
+    pub fn paced(&self, channel: ChannelId) -> Option<Paced> {
+        self.hot.load().get(&channel).map(HotChannel::paced)
     }
 
     /// Rows of a direct channel or a group, of which this is the last one, were sent to receivers of this node.
@@ -140,6 +154,11 @@ impl Heats {
     /// History was read from the store.
     pub fn read(&self, channel: ChannelId) {
         self.count(channel, Work { reads: 1, ..Work::default() });
+    }
+
+    /// Some work has waited this long for its turn.
+    pub fn note_wait(&self, wait: Duration) {
+        self.waits.lock().note(wait);
     }
 
     fn count(&self, channel: ChannelId, work: Work) {
@@ -233,29 +252,51 @@ impl Heats {
     /// Decides once a second, until the drain begins.
     pub async fn run(self: Arc<Self>, drain: Drain) {
         let clock = self.clock.clone();
-        let mut lag = Lag::default();
         let mut next = clock.elapsed() + SECOND;
         loop {
             tokio::select! {
-                () = lag.measure() => continue,
-                () = clock.sleep_until(next) => {}
+                () = clock.sleep_until(next.min(clock.elapsed() + LOOK)) => {}
                 () = drain.draining() => return,
             }
+            let is_over = clock.elapsed() >= next;
+            if !is_over && !self.is_blazing_up() {
+                continue;
+            }
             next = clock.elapsed() + SECOND;
-            for LevelChange { channel, from, to, rate, cause } in self.decide(lag.take()) {
+            for LevelChange { channel, from, to, rate, cause } in
+                self.decide(is_over.then(|| self.take_waits()))
+            {
                 self.metrics.heat_changes.inc();
                 tracing::info!(channel.id = %channel, from = from.as_str(), to = to.as_str(), cause = cause.as_str(), rate, "a channel has another level of heat");
             }
         }
     }
 
-    fn decide(&self, lag: Duration) -> Vec<LevelChange> {
+    /// Whether a channel has cost as much as one that is blazing, although the second is not over: then it is decided now.
+    fn is_blazing_up(&self) -> bool {
+        let blazing = self.state.lock().capacity.bars().of(Level::Blazing);
+        let above = self.sketch.lock().above(blazing);
+        above.iter().any(|counted| self.level(counted.key) < Level::Blazing && !self.is_set(counted.key))
+    }
+
+    fn is_set(&self, channel: ChannelId) -> bool {
+        self.hot.load().get(&channel).is_some_and(|hot| hot.is_set)
+    }
+
+    fn take_waits(&self) -> Duration {
+        self.waits.lock().take()
+    }
+
+    /// `lag` is how long work has waited in the second that is over; `None` if it is not.
+    fn decide(&self, lag: Option<Duration>) -> Vec<LevelChange> {
         let mut state = self.state.lock();
         let costs = self.settings.load().config.costs;
         let bars = state.capacity.bars();
         let (reports, total) = self.take_counted(&bars);
-        state.capacity.observe(total, lag.as_secs_f64() * 1_000.0);
-        (state.cost, state.lag) = (total, lag);
+        if let Some(lag) = lag {
+            state.capacity.observe(total, lag.as_secs_f64() * 1_000.0);
+            (state.cost, state.lag) = (total, lag);
+        }
         let changes = state.channels.observe(&reports, &bars, &costs);
         state.shared.decide(&reports, (&bars, &costs), self.clock.elapsed());
         // Each second, not only after a change: an override may have ended.

@@ -25,6 +25,15 @@ pub struct NodeHeat {
     pub bystanders_ms: Quantiles,
 }
 
+/// Sorts rows as the board shows them, the hottest first, and leaves out those beyond its end.
+pub(crate) fn rank(rows: &mut Vec<HotRow>) {
+    let is_set = |row: &HotRow| row.set.is_some();
+    rows.sort_by(|one, other| {
+        (other.level, is_set(other)).cmp(&(one.level, is_set(one))).then(other.cost.total_cmp(&one.cost))
+    });
+    rows.truncate(ROWS);
+}
+
 impl Heats {
     /// The node as a whole.
     #[must_use]
@@ -51,11 +60,7 @@ impl Heats {
             of_note.map(|(channel, record)| self.row(*channel, record, hot.get(channel))).collect();
         let unseen = hot.iter().filter(|(channel, _)| state.records.get(**channel).is_none());
         rows.extend(unseen.map(|(channel, hot)| self.row(*channel, &Record::default(), Some(hot))));
-        let is_set = |row: &HotRow| row.set.is_some();
-        rows.sort_by(|one, other| {
-            (other.level, is_set(other)).cmp(&(one.level, is_set(one))).then(other.cost.total_cmp(&one.cost))
-        });
-        rows.truncate(ROWS);
+        rank(&mut rows);
         rows
     }
 

@@ -17,6 +17,7 @@ use madang_ids::{ChannelId, NodeRun, UserId, rendezvous};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::boards::Boards;
 use super::{Answer, Homes};
 
 /// How long a node may be silent about a command before it is carried out here.
@@ -40,6 +41,7 @@ pub type HomeNodes = watch::Receiver<Arc<[NodeRun]>>;
 pub(super) struct Forwards {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) nodes: HomeNodes,
+    pub(super) boards: Boards,
     state: Mutex<State>,
 }
 
@@ -78,7 +80,7 @@ struct Serving {
 
 impl Forwards {
     pub(super) fn new(peers: Arc<dyn Peers>, nodes: HomeNodes) -> Self {
-        Self { peers, nodes, state: Mutex::default() }
+        Self { peers, nodes, boards: Boards::default(), state: Mutex::default() }
     }
 
     /// The node that orders the log of the channel or user with this id, unless it is this one.
@@ -87,6 +89,12 @@ impl Forwards {
         let owner = rendezvous::owner(log, nodes.iter().map(|run| run.node.0))?;
         let home = nodes.iter().copied().find(|run| run.node.0 == owner)?;
         (home != self.peers.me()).then_some(home)
+    }
+
+    /// The live nodes besides this one.
+    pub(super) fn others(&self) -> Vec<NodeRun> {
+        let (nodes, me) = (self.nodes.borrow(), self.peers.me());
+        nodes.iter().copied().filter(|node| *node != me).collect()
     }
 
     /// Notifies the home of a channel that who may write there has changed. A lost frame costs five seconds.
@@ -98,9 +106,8 @@ impl Forwards {
 
     /// Notifies all nodes: the direct channels of a user have homes on any of them.
     pub(super) fn forget_direct_channels_of(&self, user: UserId) {
-        let (nodes, me) = (Arc::clone(&self.nodes.borrow()), self.peers.me());
-        for node in nodes.iter().filter(|node| **node != me) {
-            self.peers.send(*node, &PeerFrame::ForgetDirect { user });
+        for node in self.others() {
+            self.peers.send(node, &PeerFrame::ForgetDirect { user });
         }
     }
 }
@@ -258,6 +265,11 @@ impl Homes {
             }
             PeerFrame::Heat { reports } => self.0.heats.handle_report(from, reports),
             PeerFrame::HeatLevels { levels } => self.0.heats.handle_levels(levels),
+            PeerFrame::BoardWanted { channel } => forwards.boards.handle_question(from, channel),
+            PeerFrame::Board { board, detail } => {
+                drop(state);
+                forwards.boards.handle_answer(from, now, *board, detail.map(|detail| *detail));
+            }
         }
     }
 

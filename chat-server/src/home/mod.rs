@@ -3,6 +3,7 @@
 //! A cell has a task only while there is work, and is not evicted meanwhile. With two cells of one log each append would still be
 //! right (the compare-and-set of the store decides), but the order of one connection's sends would be lost.
 
+mod boards;
 mod drive;
 mod forward;
 mod heat;
@@ -36,6 +37,7 @@ use crate::overload::Bulkheads;
 use forward::Forwards;
 use lane::{Lane, LaneBytes};
 
+pub use boards::BoardQuestion;
 pub use forward::HomeNodes;
 pub use written::{Count, PERIOD, Period, Written};
 

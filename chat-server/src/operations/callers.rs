@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::LiveLimits;
 use super::costs::Cost;
 use crate::config::LimitConfig;
 
@@ -36,7 +37,7 @@ pub struct LoginSeat(#[expect(dead_code, reason = "held until it is dropped")] O
 /// Buckets of users and addresses. Clones share the buckets.
 #[derive(Debug, Clone)]
 pub struct Callers {
-    config: LimitConfig,
+    limits: Arc<LiveLimits>,
     sends: Buckets<UserId>,
     requests: Buckets<UserId>,
     /// In KiB.
@@ -65,9 +66,9 @@ fn buckets<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Buckets<K> {
 impl Callers {
     /// All buckets are full.
     #[must_use]
-    pub fn new(config: LimitConfig, clock: Clock, limited: Counter) -> Self {
+    pub fn new(limits: Arc<LiveLimits>, clock: Clock, limited: Counter) -> Self {
         Self {
-            config,
+            limits,
             sends: buckets(),
             requests: buckets(),
             written: buckets(),
@@ -89,23 +90,23 @@ impl Callers {
     /// # Errors
     /// `limited`, with the time to wait.
     pub fn take_send(&self, user: UserId, price: Cost, bytes: usize) -> Result<(), ErrorBody> {
-        let rate = self.config.rate(self.config.user_sends);
+        let rate = self.rate(|limits| limits.user_sends);
         let calls = price.tokens().saturating_add(1);
         self.take_some(&self.sends, user, rate, calls, "messages of one user")?;
-        let rate = self.config.rate(self.config.user_write_kib);
+        let rate = self.rate(|limits| limits.user_write_kib);
         self.take_some(&self.written, user, rate, kib(bytes), "KiB of messages of one user")
     }
 
     /// Charges what a call turned out to cost beyond a plain one.
     pub fn charge(&self, user: UserId, cost: Cost) {
         if cost.tokens() > 0 {
-            self.owe(&self.requests, user, self.config.rate(self.config.user_requests), cost.tokens());
+            self.owe(&self.requests, user, self.rate(|limits| limits.user_requests), cost.tokens());
         }
     }
 
     /// Waits until an export of the user has paid for what it has read, at the rate of requests but in a bucket of its own.
     pub async fn pay_export(&self, user: UserId, cost: Cost) {
-        let rate = self.config.rate(self.config.user_requests);
+        let rate = self.rate(|limits| limits.user_requests);
         loop {
             let now = self.clock.elapsed();
             let bucket = self.exports.get_with(user, || Arc::new(Mutex::new(Bucket::full(rate, now))));
@@ -117,7 +118,7 @@ impl Callers {
 
     /// Charges bytes that a change of a user turned out to send to every reader.
     pub fn charge_bytes(&self, user: UserId, bytes: usize) {
-        self.owe(&self.written, user, self.config.rate(self.config.user_write_kib), kib(bytes));
+        self.owe(&self.written, user, self.rate(|limits| limits.user_write_kib), kib(bytes));
     }
 
     fn owe(&self, buckets: &Buckets<UserId>, user: UserId, rate: Rate, calls: u32) {
@@ -131,7 +132,7 @@ impl Callers {
     /// # Errors
     /// `limited`, with the time to wait.
     pub fn take_request(&self, user: UserId) -> Result<(), ErrorBody> {
-        let rate = self.config.rate(self.config.user_requests);
+        let rate = self.rate(|limits| limits.user_requests);
         self.take(&self.requests, user, rate, "requests of one user")
     }
 
@@ -141,7 +142,7 @@ impl Callers {
     /// # Errors
     /// `limited`.
     pub fn take_nudge(&self, by: UserId, other: UserId) -> Result<(), ErrorBody> {
-        if !self.config.enabled || by == other {
+        if !self.limits.present().enabled || by == other {
             return Ok(());
         }
         let count = self.nudges.get_with((by, other), Arc::default);
@@ -158,7 +159,7 @@ impl Callers {
     /// # Errors
     /// `limited`, with the time to wait.
     pub fn take_address(&self, address: IpAddr) -> Result<(), ErrorBody> {
-        let rate = self.config.rate(self.config.address_requests);
+        let rate = self.rate(|limits| limits.address_requests);
         self.take(&self.addresses, network(address), rate, "requests from one address")
     }
 
@@ -168,7 +169,7 @@ impl Callers {
     /// # Errors
     /// `limited`, with the time to wait.
     pub fn take_page(&self, address: IpAddr) -> Result<(), ErrorBody> {
-        let rate = self.config.rate(self.config.address_requests);
+        let rate = self.rate(|limits| limits.address_requests);
         self.take(&self.pages, network(address), rate, "public pages from one address")
     }
 
@@ -179,7 +180,7 @@ impl Callers {
     /// # Errors
     /// `limited`, with the time to wait.
     pub fn take_login(&self, address: IpAddr, known: Option<&str>) -> Result<LoginSeat, ErrorBody> {
-        let (rate, network) = (self.config.logins(), network(address));
+        let (rate, network) = (self.limits.present().logins(), network(address));
         if let Some(handle) = known {
             let key = (handle.to_owned(), network);
             self.take(&self.known_logins, key, rate, "logins to one account from one address")?;
@@ -196,6 +197,11 @@ impl Callers {
             ErrorBody::limited(message, 500)
         })?;
         Ok(LoginSeat(Some(seat)))
+    }
+
+    fn rate(&self, of: impl FnOnce(&LimitConfig) -> u32) -> Rate {
+        let limits = self.limits.present();
+        limits.rate(of(&limits))
     }
 
     fn take<K>(&self, buckets: &Buckets<K>, key: K, rate: Rate, what: &str) -> Result<(), ErrorBody>
@@ -253,7 +259,8 @@ mod tests {
     fn the_rate_bounds_what_calls_cost_and_what_messages_weigh() {
         let ada = UserId::from_raw(1);
         let (clock, hand) = Clock::manual(Millis::new(1));
-        let callers = Callers::new(LimitConfig::default(), clock, Counter::default());
+        let callers =
+            Callers::new(Arc::new(LiveLimits::new(LimitConfig::default())), clock, Counter::default());
         callers.take_request(ada).unwrap();
         callers.charge(ada, Cost::ids(100_000));
         // 501 tokens are owed at 50 a second, and a quarter of the burst opens the bucket again.
@@ -277,7 +284,11 @@ mod tests {
         let [ada, bob, cy] = [1, 2, 3].map(UserId::from_raw);
         let callers = |enabled| {
             let config = LimitConfig { enabled, ..LimitConfig::default() };
-            Callers::new(config, Clock::manual(Millis::new(1)).0, Counter::default())
+            Callers::new(
+                Arc::new(LiveLimits::new(config)),
+                Clock::manual(Millis::new(1)).0,
+                Counter::default(),
+            )
         };
         let limited = callers(true);
         for _ in 0..NUDGES_AN_HOUR {

@@ -3,11 +3,12 @@
 use madang_auth::OperatorSecret;
 use madang_ids::{ChannelId, Millis};
 use madang_proto::rest::{
-    ActCard, ActKind, ActQuery, ConfigChange, OperatorConfig, OperatorScope, OverrideAnswer, OverrideCard,
-    OverrideSettings, OverrideWish, Page, RuntimeConfig,
+    ActCard, ActKind, ActQuery, ChannelName, ConfigChange, OperatorConfig, OperatorScope, OverrideAnswer,
+    OverrideCard, OverrideSettings, OverrideWish, Page, RuntimeConfig,
 };
 use madang_proto::{ErrorBody, ErrorCode};
 use madang_store::{Act, StoreError};
+use serde_json::{Map, Value};
 
 use super::document::{Document, OPERATORS, OperatorCard, check_config, check_settings};
 use super::{Known, Operators};
@@ -20,6 +21,8 @@ const WHY_CHARS: std::ops::RangeInclusive<usize> = 10..=500;
 /// Minutes of an override.
 const MINUTES: std::ops::RangeInclusive<u32> = 1..=1_440;
 const NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=40;
+/// Names that stand in the record for commands beside the server, and for the server itself.
+const OURS: [&str; 2] = ["local", "madang"];
 /// Acts of a page.
 const PAGE: u32 = 50;
 const PAGE_MAX: u32 = 100;
@@ -42,13 +45,13 @@ impl Who {
 }
 
 /// What is to be recorded of an act.
-struct Entry<'a> {
-    who: &'a Who,
-    kind: ActKind,
-    channel: Option<ChannelId>,
-    why: &'a str,
+pub(super) struct Entry<'a> {
+    pub(super) who: &'a Who,
+    pub(super) kind: ActKind,
+    pub(super) channel: Option<ChannelId>,
+    pub(super) why: &'a str,
     /// The version that the caller has seen, if it must be the present one.
-    base: Option<u64>,
+    pub(super) base: Option<u64>,
 }
 
 impl Operators {
@@ -103,6 +106,7 @@ impl Operators {
         if wish.dry_run {
             return Ok(OverrideAnswer { forecast, set: None, config_version: self.version() });
         }
+        let before = self.heats.paced(channel).unwrap_or_default();
         let entry = Entry { who, kind: ActKind::OverrideSet, channel: Some(channel), why, base: None };
         let known = self
             .act(entry, |document, now| {
@@ -117,6 +121,7 @@ impl Operators {
                 Ok(format!("{} for {} minutes", words(&settings), wish.minutes))
             })
             .await?;
+        self.outcomes.begin(channel, &known, forecast, before, self.clock.elapsed());
         let set = known.document.override_of(channel).cloned();
         Ok(OverrideAnswer { forecast, set, config_version: known.version })
     }
@@ -136,6 +141,19 @@ impl Operators {
         Ok(())
     }
 
+    /// Shows the name of a channel, which the board hides if it is not open. That it was shown is recorded first.
+    ///
+    /// # Errors
+    /// `not_found` if there is no such channel.
+    pub async fn show_name(&self, who: &Who, id: ChannelId, why: &str) -> Result<ChannelName> {
+        let why = check_why(why)?;
+        let not_found = || ErrorBody::not_found("channel_id");
+        let card = self.store.channel(id).await?.ok_or_else(not_found)?.card;
+        let entry = Entry { who, kind: ActKind::NameShown, channel: Some(id), why, base: None };
+        self.act(entry, |_, _| Ok("its name was shown".to_owned())).await?;
+        Ok(ChannelName { kind: card.kind, name: card.name })
+    }
+
     /// Adds an operator, or gives an operator a new secret. Returns the secret, which is not stored.
     ///
     /// # Errors
@@ -152,7 +170,7 @@ impl Operators {
             }
             let is_new = document.put_operator(name, scope, secret.hash(), now);
             let what = if is_new { "added" } else { "has a new secret" };
-            Ok(format!("{name} {what}, scope {}", scope_word(scope)))
+            Ok(format!("{name} {what}, scope {}", scope.as_str()))
         })
         .await?;
         Ok(secret)
@@ -196,7 +214,7 @@ impl Operators {
     }
 
     /// Appends an act. `edit` changes the document and says in words what changed; it may be called several times.
-    async fn act(
+    pub(super) async fn act(
         &self,
         entry: Entry<'_>,
         edit: impl Fn(&mut Document, Millis) -> std::result::Result<String, ErrorBody>,
@@ -272,10 +290,10 @@ fn check_why(why: &str) -> std::result::Result<&str, ErrorBody> {
 
 fn check_name(name: &str) -> std::result::Result<(), ErrorBody> {
     let is_good = |char: char| char.is_ascii_alphanumeric() || matches!(char, '.' | '_' | '-');
-    if NAME_CHARS.contains(&name.len()) && name.chars().all(is_good) && name != "local" {
+    if NAME_CHARS.contains(&name.len()) && name.chars().all(is_good) && !OURS.contains(&name) {
         return Ok(());
     }
-    let message = "name must have 1 to 40 of a-z, A-Z, 0-9, '.', '_', '-', and must not be local";
+    let message = "name must have 1 to 40 of a-z, A-Z, 0-9, '.', '_', '-', and must not be local or madang";
     Err(ErrorBody::invalid("name", message))
 }
 
@@ -290,16 +308,26 @@ fn difference<T: serde::Serialize>(before: &T, after: &T) -> std::result::Result
     Ok(lines.join("; "))
 }
 
-fn differ(path: &str, before: &serde_json::Value, after: &serde_json::Value, lines: &mut Vec<String>) {
+fn differ(path: &str, before: &Value, after: &Value, lines: &mut Vec<String>) {
     match (before.as_object(), after.as_object()) {
         (Some(one), Some(other)) => {
-            for (name, value) in other {
+            for name in one.keys().chain(other.keys().filter(|name| !one.contains_key(*name))) {
                 let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                differ(&inner, one.get(name).unwrap_or(&serde_json::Value::Null), value, lines);
+                let [before, after] = [one, other].map(|members| members.get(name).unwrap_or(&Value::Null));
+                differ(&inner, before, after, lines);
             }
         }
+        // All members of one side come or go.
+        (Some(_), None) if after.is_null() => differ(path, before, &Value::Object(Map::new()), lines),
+        (None, Some(_)) if before.is_null() => differ(path, &Value::Object(Map::new()), after, lines),
         _ if before == after => {}
-        _ => lines.push(format!("{path}: {before} -> {after}")),
+        _ => {
+            let [before, after] = [before, after].map(|value| match value {
+                Value::Null => "unset".to_owned(),
+                value => value.to_string(),
+            });
+            lines.push(format!("{path}: {before} -> {after}"));
+        }
     }
 }
 
@@ -318,17 +346,12 @@ fn words(settings: &OverrideSettings) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-const fn scope_word(scope: OperatorScope) -> &'static str {
-    match scope {
-        OperatorScope::View => "view",
-        OperatorScope::Act => "act",
-    }
-}
-
-const KINDS: [(ActKind, &str); 5] = [
+const KINDS: [(ActKind, &str); 7] = [
     (ActKind::ConfigChanged, "config_changed"),
     (ActKind::OverrideSet, "override_set"),
     (ActKind::OverrideEnded, "override_ended"),
+    (ActKind::OverrideMeasured, "override_measured"),
+    (ActKind::NameShown, "name_shown"),
     (ActKind::OperatorAdded, "operator_added"),
     (ActKind::OperatorRemoved, "operator_removed"),
 ];

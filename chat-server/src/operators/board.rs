@@ -1,4 +1,4 @@
-//! The board: what this node knows of hot channels, of itself and of its guarantees.
+//! The board: what the nodes know of hot channels, of themselves and of their guarantees.
 //!
 //! It is made once a second for all operators who watch, and not at all if nobody does.
 
@@ -13,7 +13,9 @@ use madang_service::{Drain, Health};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::fleet;
 use crate::gateway::Gateway;
+use crate::home::Homes;
 
 /// The time between two states.
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,7 +27,7 @@ pub(crate) const VIEWERS_MAX: usize = 100;
 /// A second in which direct messages took longer than this beside a hot channel counts against G8.
 const BYSTANDERS_MS: f64 = 1_000.0;
 
-/// The state of a node for its operators.
+/// The state of the nodes for operators.
 pub struct Watched {
     gateway: Arc<Gateway>,
     health: Arc<Health>,
@@ -139,8 +141,36 @@ impl Watched {
         ]
     }
 
-    /// The present state.
+    /// The present state of all nodes.
     pub async fn board(&self) -> Board {
+        let (others, _) = self.homes().ask_boards(None).await;
+        fleet::merge(self.own().await, others)
+    }
+
+    /// One channel in detail, as all nodes see it.
+    pub async fn channel(&self, channel: ChannelId) -> HotDetail {
+        let (_, others) = self.homes().ask_boards(Some(channel)).await;
+        fleet::merge_details(self.own_channel(channel).await, others)
+    }
+
+    /// Answers other nodes that ask for the board of this one, until the process ends.
+    pub async fn answer(self: Arc<Self>) {
+        let Some(mut questions) = self.homes().take_board_questions() else { return };
+        while let Some(question) = questions.recv().await {
+            let detail = match question.channel {
+                Some(channel) => Some(self.own_channel(channel).await),
+                None => None,
+            };
+            self.homes().answer_board(question, self.own().await, detail);
+        }
+    }
+
+    fn homes(&self) -> &Homes {
+        &self.gateway.operations.homes
+    }
+
+    /// The present state of this node.
+    async fn own(&self) -> Board {
         let operations = &self.gateway.operations;
         let mut channels = operations.heats.rows();
         for row in &mut channels {
@@ -163,8 +193,7 @@ impl Watched {
         }
     }
 
-    /// One channel in detail.
-    pub async fn channel(&self, channel: ChannelId) -> HotDetail {
+    async fn own_channel(&self, channel: ChannelId) -> HotDetail {
         let mut detail = self.gateway.operations.heats.detail(channel);
         self.complete(&mut detail.row).await;
         detail
@@ -173,7 +202,7 @@ impl Watched {
     /// Adds what only the gateway and the store know. Without the store the row stays without a name.
     async fn complete(&self, row: &mut HotRow) {
         row.subscribers = self.gateway.subscribers_of(row.channel_id) as u64;
-        if let Ok(channel) = self.gateway.operations.known_channel(row.channel_id).await {
+        if let Ok(channel) = self.gateway.operations.channel(row.channel_id).await {
             row.kind = Some(channel.card.kind);
             // Names of groups are private.
             row.name = channel.card.name.clone().filter(|_| channel.card.kind == ChannelKind::Open);

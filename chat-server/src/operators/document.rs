@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use madang_ids::{ChannelId, Millis};
-use madang_proto::rest::{OperatorScope, OverrideCard, OverrideSettings, RuntimeConfig};
+use madang_proto::rest::{OperatorScope, OverrideCard, OverrideSettings, RateLimits, RuntimeConfig};
 use madang_proto::{CapacityConfig, Costs, ErrorBody, LevelPacing, PacingConfig, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,6 +15,7 @@ pub(super) const OPERATORS: usize = 100;
 const BATCH_MS: u16 = 1_000;
 const SECONDS_MAX: u32 = 600;
 const RATE_MAX: u32 = 100_000;
+const LIMIT_MAX: u32 = 1_000_000;
 const SHARED_READ_MS: u32 = 1_000;
 const COST_MAX: f64 = 1_000_000.0;
 const CAPACITY_MAX: f64 = 1e12;
@@ -142,7 +143,22 @@ pub(super) fn check_config(config: &RuntimeConfig) -> Result<(), ErrorBody> {
     let heat = &config.heat;
     check_costs(&heat.costs)?;
     check_capacity(&heat.capacity)?;
-    check_pacing(&heat.pacing)
+    check_pacing(&heat.pacing)?;
+    check_limits(&config.limits)
+}
+
+fn check_limits(limits: &RateLimits) -> Result<(), ErrorBody> {
+    let RateLimits { user_sends, user_write_kib, user_requests, address_requests, address_logins } = *limits;
+    let named = [
+        ("user_sends", user_sends),
+        ("user_write_kib", user_write_kib),
+        ("user_requests", user_requests),
+        ("address_requests", address_requests),
+        ("address_logins", address_logins),
+    ];
+    named
+        .into_iter()
+        .try_for_each(|(name, rate)| whole(&format!("config.limits.{name}"), rate.unwrap_or(0), 0, LIMIT_MAX))
 }
 
 fn check_costs(costs: &Costs) -> Result<(), ErrorBody> {
@@ -247,26 +263,27 @@ mod tests {
     fn a_configuration_out_of_bounds_is_refused_by_name() {
         assert_eq!(check_config(&RuntimeConfig::default()), Ok(()));
         type Change = fn(&mut RuntimeConfig);
-        let wrong: [(&str, Change); 11] = [
-            ("costs.entry", |config| config.heat.costs.entry = -1.0),
-            ("costs.join", |config| config.heat.costs.join = f64::NAN),
-            ("costs", |config| {
+        let wrong: [(&str, Change); 12] = [
+            ("limits.address_logins", |config| config.limits.address_logins = Some(1_000_001)),
+            ("heat.costs.entry", |config| config.heat.costs.entry = -1.0),
+            ("heat.costs.join", |config| config.heat.costs.join = f64::NAN),
+            ("heat.costs", |config| {
                 config.heat.costs = Costs { entry: 0.0, kib: 0.0, delivery: 0.0, read: 0.0, join: 0.0 };
             }),
-            ("capacity.shares", |config| config.heat.capacity.shares = [0.3, 0.2, 0.1]),
-            ("capacity.shares", |config| config.heat.capacity.shares = [0.3, 0.4, 1.5]),
-            ("capacity.floor", |config| config.heat.capacity.floor = [1.0, 2.0, 60_000.0]),
-            ("capacity.lag_ms", |config| config.heat.capacity.lag_ms = 0.0),
-            ("capacity.assumed", |config| config.heat.capacity.assumed = f64::INFINITY),
-            ("pacing.hot.batch_ms", |config| config.heat.pacing.hot.batch_ms = 1_001),
-            ("pacing", |config| config.heat.pacing.hot.batch_ms = 50),
-            ("pacing.warm.heads_seconds", |config| config.heat.pacing.warm.heads_seconds = 0),
+            ("heat.capacity.shares", |config| config.heat.capacity.shares = [0.3, 0.2, 0.1]),
+            ("heat.capacity.shares", |config| config.heat.capacity.shares = [0.3, 0.4, 1.5]),
+            ("heat.capacity.floor", |config| config.heat.capacity.floor = [1.0, 2.0, 60_000.0]),
+            ("heat.capacity.lag_ms", |config| config.heat.capacity.lag_ms = 0.0),
+            ("heat.capacity.assumed", |config| config.heat.capacity.assumed = f64::INFINITY),
+            ("heat.pacing.hot.batch_ms", |config| config.heat.pacing.hot.batch_ms = 1_001),
+            ("heat.pacing", |config| config.heat.pacing.hot.batch_ms = 50),
+            ("heat.pacing.warm.heads_seconds", |config| config.heat.pacing.warm.heads_seconds = 0),
         ];
         for (field, change) in wrong {
             let mut config = RuntimeConfig::default();
             change(&mut config);
             let refusal = check_config(&config).unwrap_err();
-            assert_eq!(refusal.field.as_deref(), Some(&*format!("config.heat.{field}")), "{refusal:?}");
+            assert_eq!(refusal.field.as_deref(), Some(&*format!("config.{field}")), "{refusal:?}");
         }
     }
 

@@ -8,6 +8,8 @@
 mod acts;
 mod board;
 mod document;
+mod fleet;
+mod outcome;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +21,17 @@ use madang_proto::rest::{OperatorConfig, OperatorScope, OperatorSignIn, Operator
 use madang_proto::{ErrorBody, ErrorCode};
 use madang_service::{Clock, Drain};
 use madang_store::{Store, StoreResult};
+use parking_lot::Mutex;
 
 use crate::heat::{HeatSettings, Heats};
+use crate::operations::LiveLimits;
 use crate::refusal::Result;
 
 pub use acts::Who;
-pub(crate) use board::Viewer;
 pub use board::Watched;
 use document::Document;
 pub use document::OperatorCard;
+use outcome::Outcomes;
 
 /// How often a node of a fleet looks for what operators have changed on others: within a second it holds everywhere.
 const EVERY: Duration = Duration::from_millis(800);
@@ -46,8 +50,12 @@ pub struct Operators {
     store: Arc<dyn Store>,
     clock: Clock,
     heats: Arc<Heats>,
+    limits: Arc<LiveLimits>,
     tokens: OperatorTokens,
     known: ArcSwap<Known>,
+    /// Held while a document is applied: an act and [`Self::refresh`] come at the same moment.
+    applying: Mutex<()>,
+    outcomes: Outcomes,
 }
 
 /// An operator who makes a call.
@@ -64,8 +72,24 @@ pub struct Operator {
 impl Operators {
     /// Operators of which nothing is known until [`Self::refresh`].
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, clock: Clock, heats: Arc<Heats>, secret: &[u8; 32]) -> Self {
-        Self { store, clock, heats, tokens: OperatorTokens::new(secret), known: ArcSwap::default() }
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        heats: Arc<Heats>,
+        limits: Arc<LiveLimits>,
+        secret: &[u8; 32],
+    ) -> Self {
+        let tokens = OperatorTokens::new(secret);
+        Self {
+            store,
+            clock,
+            heats,
+            limits,
+            tokens,
+            known: ArcSwap::default(),
+            applying: Mutex::default(),
+            outcomes: Outcomes::default(),
+        }
     }
 
     /// The version of the configuration that this node has applied.
@@ -78,7 +102,12 @@ impl Operators {
     #[must_use]
     pub fn config(&self) -> OperatorConfig {
         let known = self.known.load();
-        OperatorConfig { version: known.version, at: known.at, config: known.document.config }
+        OperatorConfig {
+            version: known.version,
+            at: known.at,
+            config: known.document.config,
+            file_limits: self.limits.of_file(),
+        }
     }
 
     /// Exchanges a secret for a token.
@@ -137,6 +166,7 @@ impl Operators {
             if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "reading the last act of operators failed");
             }
+            self.measure().await;
             tokio::select! {
                 () = self.clock.sleep(EVERY) => {}
                 () = drain.draining() => return,
@@ -145,6 +175,7 @@ impl Operators {
     }
 
     fn apply(&self, known: Known) {
+        let _applying = self.applying.lock();
         let before = self.known.load().version;
         if known.version <= before {
             return;
@@ -154,6 +185,7 @@ impl Operators {
             config: known.document.config.heat,
             overrides: known.document.overrides().collect(),
         };
+        self.limits.configure(known.document.config.limits);
         self.known.store(Arc::new(known));
         self.heats.configure(settings);
     }
@@ -168,13 +200,18 @@ fn unauthorized() -> ErrorBody {
 mod tests {
     use madang_ids::ChannelId;
     use madang_proto::HeatLevel;
-    use madang_proto::rest::{ConfigChange, OverrideWish};
+    use madang_proto::rest::{ConfigChange, OverrideCard, OverrideSettings, OverrideWish};
     use madang_service::{ManualClock, Tasks};
     use madang_store::model::{Faults, Model, ModelConfig};
 
     use super::*;
+    use crate::config::LimitConfig;
 
     const TEA: ChannelId = ChannelId::from_raw(7);
+
+    fn limits() -> Arc<LiveLimits> {
+        Arc::new(LiveLimits::new(LimitConfig::default()))
+    }
 
     /// The operators of two nodes over one store.
     struct Fleet {
@@ -189,7 +226,7 @@ mod tests {
             let (clock, hand) = Clock::manual(Millis::new(1_800_000_000_000));
             let node = || {
                 let heats = Heats::of_a_test(&clock);
-                Arc::new(Operators::new(Arc::clone(&store) as _, clock.clone(), heats, &[1; 32]))
+                Arc::new(Operators::new(Arc::clone(&store) as _, clock.clone(), heats, limits(), &[1; 32]))
             };
             Self { near: node(), far: node(), hand }
         }
@@ -250,6 +287,33 @@ mod tests {
         assert_eq!((fleet.far.version(), fleet.far.config().config.heat.capacity.lag_ms), (2, 30.0));
     }
 
+    #[test]
+    fn an_older_document_is_never_put_over_a_newer_one() {
+        let node = Fleet::new(Faults::NONE).near;
+        let at = Millis::new(1_800_000_000_000);
+        for round in 0..2_000 {
+            let known = |version: u64| {
+                let (mut document, batch_ms) = (Document::default(), u16::try_from(version).ok());
+                let settings = OverrideSettings { batch_ms, ..OverrideSettings::default() };
+                let (by, why) = ("ada".to_owned(), "the concert begins".to_owned());
+                let card = OverrideCard { settings, by, why, since: at, ends_at: at.plus(60_000) };
+                document.set_override(TEA, card, at).unwrap();
+                Known { version, at, document }
+            };
+            let (one, two) = (known(round * 2 + 1), known(round * 2 + 2));
+            std::thread::scope(|scope| {
+                scope.spawn(|| node.apply(one.clone()));
+                node.apply(two.clone());
+            });
+            assert_eq!(node.version(), two.version);
+            assert_eq!(
+                node.heats.window(TEA),
+                Duration::from_millis(two.version),
+                "what holds is of the last version"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn an_act_of_unknown_outcome_is_looked_up_and_happens_once() {
         for seed in 0..20 {
@@ -257,7 +321,7 @@ mod tests {
             let store = Model::new(ModelConfig { seed, faults });
             let (clock, _) = Clock::manual(Millis::new(1_800_000_000_000));
             let heats = Heats::of_a_test(&clock);
-            let operators = Operators::new(Arc::clone(&store) as _, clock, heats, &[1; 32]);
+            let operators = Operators::new(Arc::clone(&store) as _, clock, heats, limits(), &[1; 32]);
             let mut added = 0;
             for number in 0..10 {
                 added += u64::from(operators.add(&format!("op{number}"), OperatorScope::View).await.is_ok());

@@ -3,7 +3,9 @@
 //! The rules are in `engine::overload`.
 
 mod bulkhead;
+mod probe;
 mod shedding;
 
 pub use bulkhead::{Bulkhead, Bulkheads};
+pub use probe::probe;
 pub use shedding::Shedding;

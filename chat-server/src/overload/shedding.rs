@@ -1,19 +1,15 @@
 //! Sheds load by class when work waits for longer than 20 ms on this node.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use madang_engine::overload::{Class, Shed, Slot, Threshold};
 use madang_proto::ErrorBody;
-use madang_service::{Clock, Drain};
+use madang_service::Clock;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep_until};
 
 use crate::metrics::ChatMetrics;
 
-/// The time between two probes of the wait: a timer that is late has waited for a turn as long as other work has.
-const PROBE: Duration = Duration::from_millis(25);
 /// The wait of a refused caller grows with the level, by this much.
 const WAIT_MS: u64 = 1_000;
 /// It differs by a quarter in both directions, in steps of the golden ratio: callers who were refused together do not come back together.
@@ -80,6 +76,9 @@ impl Shedding {
 
     /// Some work has waited this long for its turn.
     pub fn observe(&self, wait: Duration) {
+        if !self.is_on {
+            return;
+        }
         let mut shed = self.shed.lock();
         shed.observe(wait);
         let threshold = shed.close_window(self.clock.elapsed());
@@ -89,21 +88,6 @@ impl Shedding {
         if level != Threshold::from_raw(before).level() {
             self.metrics.shed_level.set(i64::try_from(level).unwrap_or(i64::MAX));
             tracing::warn!(level, "the level of shedding has changed");
-        }
-    }
-
-    /// Probes how long work waits, until the drain begins.
-    pub async fn run(self: Arc<Self>, drain: Drain) {
-        if !self.is_on {
-            return;
-        }
-        loop {
-            let due = Instant::now() + PROBE;
-            tokio::select! {
-                () = sleep_until(due) => {}
-                () = drain.draining() => return,
-            }
-            self.observe(Instant::now().saturating_duration_since(due));
         }
     }
 }

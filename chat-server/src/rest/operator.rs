@@ -11,8 +11,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use madang_ids::ChannelId;
 use madang_proto::rest::{
-    ActCard, ActQuery, Board, ConfigChange, EndOverride, HotDetail, OperatorConfig, OperatorScope,
-    OperatorSignIn, OperatorToken, OverrideAnswer, OverrideWish, Page,
+    ActCard, ActQuery, AlertHistory, AlertTrace, Board, ChannelName, ConfigChange, EndOverride, HotDetail,
+    OperatorConfig, OperatorScope, OperatorSignIn, OperatorToken, OverrideAnswer, OverrideWish, Page,
+    ShowName,
 };
 use madang_proto::{ErrorBody, ErrorCode};
 use serde::Deserialize;
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 use super::Api;
 use super::access::PATIENCE;
 use super::extract::{Guest, Ids, Json, Params, bearer};
-use crate::operators::{Operator, Viewer, Who};
+use crate::operators::{Operator, Who};
 use crate::refusal::Refusal;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -30,9 +31,6 @@ type Result<T> = std::result::Result<T, Refusal>;
 const SUBPROTOCOL: &str = "madang.operator.v1.json";
 /// The bytes of the frame with the token.
 const HELLO_BYTES: usize = 8 * 1024;
-/// Close codes (RFC 6455 §7.4.2): the token is not valid any more; there are too many viewers.
-const CLOSE_TOKEN: u16 = 4401;
-const CLOSE_CROWDED: u16 = 4429;
 
 /// The calls of operators are served on this listener: the request came by the operators' own one, or that of clients is allowed to.
 #[derive(Debug, Clone, Copy)]
@@ -170,7 +168,7 @@ pub(super) async fn channel(
     _: Watching,
     Ids(channel): Ids<ChannelId>,
 ) -> Result<Answer<HotDetail>> {
-    api.operations().known_channel(channel).await?;
+    api.operations().channel(channel).await?;
     Ok(Answer(api.watched.channel(channel).await))
 }
 
@@ -180,7 +178,7 @@ pub(super) async fn set_override(
     Ids(channel): Ids<ChannelId>,
     Json(wish): Json<OverrideWish>,
 ) -> Result<Answer<OverrideAnswer>> {
-    api.operations().known_channel(channel).await?;
+    api.operations().channel(channel).await?;
     Ok(Answer(api.operations().operators.set_override(&who, channel, &wish).await?))
 }
 
@@ -192,6 +190,23 @@ pub(super) async fn end_override(
 ) -> Result<StatusCode> {
     api.operations().operators.end_override(&who, channel, &end.why).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn show_name(
+    State(api): State<Api>,
+    Acting(who): Acting,
+    Ids(channel): Ids<ChannelId>,
+    Json(ask): Json<ShowName>,
+) -> Result<Answer<ChannelName>> {
+    Ok(Answer(api.operations().operators.show_name(&who, channel, &ask.why).await?))
+}
+
+pub(super) async fn alerts(
+    State(api): State<Api>,
+    _: Watching,
+    Params(AlertTrace { handle, channel_id, seq }): Params<AlertTrace>,
+) -> Result<Answer<AlertHistory>> {
+    Ok(Answer(api.operations().why_alerted_of(&handle, channel_id, seq).await?))
 }
 
 pub(super) async fn config(State(api): State<Api>, _: Watching) -> Result<Tagged<OperatorConfig>> {
@@ -240,51 +255,70 @@ struct LiveHello {
 }
 
 async fn show(api: Api, mut socket: WebSocket) {
-    let Ok(operator) = hello(&api, &mut socket).await else {
-        return close(socket, CLOSE_TOKEN, "the token is not valid").await;
-    };
-    let Some(mut viewer) = api.watched.watch() else {
-        return close(socket, CLOSE_CROWDED, "too many operators watch this node").await;
-    };
     let drain = api.gateway.tasks.drain().clone();
-    tokio::select! {
-        () = send(&api, &operator, &mut viewer, &mut socket) => {}
-        () = drain.draining() => {}
+    let end = tokio::select! {
+        end = watch(&api, &mut socket) => end,
+        () = drain.draining() => End::Away,
+    };
+    let (code, reason) = end.code();
+    let frame = CloseFrame { code, reason: reason.into() };
+    // The peer may have gone.
+    let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
+}
+
+/// Why an operator does not watch any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// There is no valid token: none came, it has ended, or the operator was removed.
+    Token,
+    Crowded,
+    /// The node is draining, or the peer has gone or does not read. A browser comes again with the same token.
+    Away,
+}
+
+impl End {
+    /// The close code and reason (RFC 6455 §7.4). A page asks for the secret again after 4401 only.
+    const fn code(self) -> (u16, &'static str) {
+        match self {
+            Self::Token => (4401, "sign in again"),
+            Self::Crowded => (4429, "too many operators watch this node"),
+            Self::Away => (1001, "come again"),
+        }
     }
-    close(socket, CLOSE_TOKEN, "sign in again").await;
 }
 
-async fn hello(api: &Api, socket: &mut WebSocket) -> std::result::Result<(Operator, String), ()> {
-    let first = timeout(PATIENCE, socket.recv()).await.map_err(drop)?;
-    let Some(Ok(Message::Text(text))) = first else { return Err(()) };
-    let hello: LiveHello = serde_json::from_str(&text).map_err(drop)?;
-    let operator = api.operations().operators.identify(&hello.token).map_err(drop)?;
-    Ok((operator, hello.token))
-}
-
-/// Sends each new state until the token ends, the operator is removed, or the peer goes or does not read.
-async fn send(api: &Api, (_, token): &(Operator, String), viewer: &mut Viewer, socket: &mut WebSocket) {
+/// Sends each new state as long as the token is valid and the peer reads.
+async fn watch(api: &Api, socket: &mut WebSocket) -> End {
+    let Some(token) = hello(socket).await else { return End::Token };
+    let is_valid = || api.operations().operators.identify(&token).is_ok();
+    if !is_valid() {
+        return End::Token;
+    }
+    let Some(mut viewer) = api.watched.watch() else { return End::Crowded };
     loop {
         tokio::select! {
             frame = viewer.next() => {
-                let is_valid = api.operations().operators.identify(token).is_ok();
-                let Some(frame) = frame.filter(|_| is_valid) else { return };
+                let Some(frame) = frame else { return End::Away };
+                if !is_valid() {
+                    return End::Token;
+                }
                 let sent = socket.send(Message::Text((*frame).into()));
                 if !matches!(timeout(PATIENCE, sent).await, Ok(Ok(()))) {
-                    return;
+                    return End::Away;
                 }
             }
             received = socket.recv() => {
                 if !matches!(received, Some(Ok(_))) {
-                    return;
+                    return End::Away;
                 }
             }
         }
     }
 }
 
-async fn close(mut socket: WebSocket, code: u16, reason: &'static str) {
-    let frame = CloseFrame { code, reason: reason.into() };
-    // The peer may have gone.
-    let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
+/// The token in the first frame.
+async fn hello(socket: &mut WebSocket) -> Option<String> {
+    let Ok(Some(Ok(Message::Text(text)))) = timeout(PATIENCE, socket.recv()).await else { return None };
+    let hello: LiveHello = serde_json::from_str(&text).ok()?;
+    Some(hello.token)
 }

@@ -120,6 +120,9 @@ pub(super) fn routes() -> Routes {
              one channel is paced, for a time; or say what would follow.";
         DELETE "/operator/channels/{channel_id}/override" operator::end_override [Forbidden NotFound] "End an \
              override before its time.";
+        POST "/operator/channels/{channel_id}/name" operator::show_name [Forbidden NotFound] "The name of a channel \
+             that is not open; that it was shown is recorded.";
+        GET "/operator/alerts" operator::alerts [NotFound] "Why there was an alert of a message, or why not.";
         GET "/operator/config" operator::config [] "The configuration that may change while the server runs.";
         PUT "/operator/config" operator::put_config [Forbidden Conflict] "Replace that configuration.";
         GET "/operator/acts" operator::acts [] "What operators did, the newest first.";

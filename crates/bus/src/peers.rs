@@ -7,6 +7,7 @@ use dashmap::DashMap;
 use madang_engine::heat::{HeatReport, Level};
 use madang_engine::home::{Command, Reply};
 use madang_ids::{ChannelId, LogId, Millis, NodeRun, UserId};
+use madang_proto::rest::{Board, HotDetail};
 use madang_proto::{ChannelCard, ChannelKind};
 use madang_store::{Channel, StoreResult};
 use parking_lot::Mutex;
@@ -56,6 +57,18 @@ pub enum PeerFrame {
     HeatLevels {
         /// At most 64 channels.
         levels: Vec<(ChannelId, Level)>,
+    },
+    /// An operator watches the board on the sending node, which asks for that of the receiving one.
+    BoardWanted {
+        /// Also this channel in detail.
+        channel: Option<ChannelId>,
+    },
+    /// The answer.
+    Board {
+        /// The board of the sending node alone.
+        board: Box<Board>,
+        /// The channel, if it was asked for.
+        detail: Option<Box<HotDetail>>,
     },
 }
 

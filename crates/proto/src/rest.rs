@@ -26,10 +26,10 @@ pub use accounts::{
 pub use connect::{AssignedNode, Assignment, Connect, Waiting};
 pub use export::{ChannelMessage, ExportEnd, ExportLine, ExportedChannel, ExportedReaction, Stay};
 pub use operator::{
-    ActCard, ActKind, ActQuery, Board, BoardNode, ConfigChange, EndOverride, Forecast, GuaranteeRow,
-    HeatCause, HeatChangeRow, HeatPoint, HotDetail, HotRow, OperatorConfig, OperatorScope, OperatorSignIn,
-    OperatorToken, OverrideAnswer, OverrideCard, OverrideSettings, OverrideWish, Quantiles, RuntimeConfig,
-    SenderRow, Spared, WorkRow,
+    ActCard, ActKind, ActQuery, AlertTrace, Board, BoardNode, ChannelName, ConfigChange, EndOverride,
+    Forecast, GuaranteeRow, HeatCause, HeatChangeRow, HeatPoint, HotDetail, HotRow, OperatorConfig,
+    OperatorScope, OperatorSignIn, OperatorToken, OverrideAnswer, OverrideCard, OverrideSettings,
+    OverrideWish, Quantiles, RateLimits, RuntimeConfig, SenderRow, ShowName, Spared, WorkRow,
 };
 pub use push::{
     AlertData, AlertHistory, AlertKind, AlertQuery, DeadLetterCard, NewAlertSettings, PushInfo,

@@ -19,6 +19,7 @@ use crate::gateway::listener::places::Place;
 use crate::gateway::socket::handshake;
 use crate::gateway::socket::pipe::Pipe;
 use crate::metrics::ChatMetrics;
+use crate::operations::network;
 use crate::refusal::Refusal;
 
 /// `GET /v1/ws`
@@ -78,7 +79,7 @@ impl Gateway {
         if self.tasks.drain().phase() != Phase::Running {
             return Err(ErrorBody::unavailable("this node is draining", 1000));
         }
-        self.operations.shedding.admit(Class::Connections, address_hash(peer.ip()))?;
+        self.operations.shedding.admit(Class::Connections, caller_at(peer.ip()))?;
         self.operations.callers.take_address(peer.ip())?;
         let allowed = &self.operations.config.server.allowed_origins;
         let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -90,10 +91,10 @@ impl Gateway {
 }
 
 /// Stands for a caller whose user is not known yet.
-fn address_hash(address: IpAddr) -> u64 {
-    match address {
+fn caller_at(address: IpAddr) -> u64 {
+    match network(address) {
         IpAddr::V4(address) => u64::from(address.to_bits()),
-        // The network of a customer: the upper half.
+        // The lower half is zero.
         IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or_default(),
     }
 }

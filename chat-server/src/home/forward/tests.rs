@@ -10,6 +10,7 @@ use madang_engine::home::{JoinRequest, SeatRequest};
 use madang_engine::log::{BodyHash, RowKey};
 use madang_ids::{ClientMsgId, LogId, Millis, NodeEpoch, NodeId, Seq, Snowflakes};
 use madang_presence::{PresenceConfig, PresenceMetrics};
+use madang_proto::rest::Board;
 use madang_proto::{Body, ChannelCard, ChannelKind, Role, json};
 use madang_service::{Clock, Drain, ManualClock, Metrics, Tasks};
 use madang_store::model::{Faults, Model, ModelConfig};
@@ -316,6 +317,34 @@ async fn warm_up(stage: &Stage, seconds: u32, deliveries: u64) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_node_asks_the_others_for_their_boards_and_does_not_wait_for_one_that_is_silent() {
+    let stage = Stage::open(Faults::NONE).await;
+    let mut questions = stage.far.take_board_questions().unwrap();
+    assert!(stage.far.take_board_questions().is_none());
+    let (far, heats) = (stage.far.clone(), Arc::clone(&stage.far.0.heats));
+    let answers = tokio::spawn(async move {
+        while let Some(question) = questions.recv().await {
+            let board = Board { node: "far".to_owned(), ..Board::default() };
+            let detail = question.channel.map(|channel| heats.detail(channel));
+            far.answer_board(question, board, detail);
+        }
+    });
+    let nodes = |boards: &[Board]| boards.iter().map(|board| board.node.clone()).collect::<Vec<_>>();
+    let (boards, details) = stage.near.ask_boards(None).await;
+    assert_eq!((nodes(&boards), details.len()), (vec!["far".to_owned()], 0));
+    let (boards, details) = stage.near.ask_boards(Some(stage.channel.card.id)).await;
+    assert_eq!((boards.len(), details[0].row.channel_id), (1, stage.channel.card.id));
+    // It is shown as it was, for a minute.
+    answers.abort();
+    stage.hand.advance(Duration::from_secs(10));
+    let begun = std::time::Instant::now();
+    assert_eq!(nodes(&stage.near.ask_boards(None).await.0), ["far"]);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    stage.hand.advance(Duration::from_secs(60));
+    assert!(stage.near.ask_boards(None).await.0.is_empty());
 }
 
 #[tokio::test]

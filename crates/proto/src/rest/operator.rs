@@ -1,6 +1,6 @@
 //! Bodies of the calls of operators: hot channels, the state of the nodes, configuration at run time, and what operators did.
 
-use madang_ids::{ChannelId, Millis, UserId};
+use madang_ids::{ChannelId, Millis, Seq, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::cards::ChannelKind;
@@ -15,6 +15,17 @@ pub enum OperatorScope {
     View,
     /// Change configuration and overrides as well.
     Act,
+}
+
+impl OperatorScope {
+    /// The word, as in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Act => "act",
+        }
+    }
 }
 
 /// `POST /v1/operator/token`: exchanges the secret of an operator for a token.
@@ -40,7 +51,7 @@ pub struct OperatorToken {
 }
 
 /// `GET /v1/operator/board`, and each frame of `GET /v1/operator/live`: the present state, as the answering node knows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Board {
     /// The time of this state, by the clock of the answering node.
@@ -58,7 +69,7 @@ pub struct Board {
 }
 
 /// A node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BoardNode {
     /// Its name.
@@ -246,7 +257,7 @@ pub struct HeatPoint {
 }
 
 /// A change of a level.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeatChangeRow {
     /// The time.
@@ -381,6 +392,8 @@ pub struct OperatorConfig {
     pub at: Millis,
     /// The configuration.
     pub config: RuntimeConfig,
+    /// The rates in the configuration file of the answering node. They hold where `config.limits` names none.
+    pub file_limits: RateLimits,
 }
 
 /// What may change while the server runs.
@@ -390,6 +403,40 @@ pub struct OperatorConfig {
 pub struct RuntimeConfig {
     /// Hot channels.
     pub heat: HeatConfig,
+    /// Rates of users and addresses.
+    #[serde(default, skip_serializing_if = "RateLimits::is_empty")]
+    pub limits: RateLimits,
+}
+
+/// Rates that replace those of `[limits]` in the configuration file of every node. Absent: what the file of each node says. Zero: no
+/// limit. A node whose file switches limits off has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimits {
+    /// Messages of one user in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_sends: Option<u32>,
+    /// KiB of messages and changes of one user in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_write_kib: Option<u32>,
+    /// Requests of one user in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_requests: Option<u32>,
+    /// Sockets that are opened, and calls without a token, from one address in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_requests: Option<u32>,
+    /// Sign-ups and logins from one address in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_logins: Option<u32>,
+}
+
+impl RateLimits {
+    /// Whether the files of the nodes hold for everything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `PUT /v1/operator/config`, with the version that it replaces in `If-Match`.
@@ -420,6 +467,37 @@ pub struct ActQuery {
 pub struct EndOverride {
     /// Why, 10 to 500 characters. For people.
     pub why: String,
+}
+
+/// `POST /v1/operator/channels/{channel_id}/name`: why the name of a channel is to be shown. Recorded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ShowName {
+    /// Why, 10 to 500 characters. For people.
+    pub why: String,
+}
+
+/// The name of a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ChannelName {
+    /// Its kind.
+    pub kind: ChannelKind,
+    /// Its name. Direct channels have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// `GET /v1/operator/alerts`: whose alert of which message.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AlertTrace {
+    /// The handle of the user.
+    pub handle: String,
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// The message.
+    pub seq: Seq,
 }
 
 /// What an operator did. Acts are written before they take effect, and never changed.
@@ -456,6 +534,10 @@ pub enum ActKind {
     OverrideSet,
     /// An override was ended before its time.
     OverrideEnded,
+    /// What came of an override within five minutes, or until its end, beside its forecast. Recorded by the server itself.
+    OverrideMeasured,
+    /// The name of a channel that is not open was shown.
+    NameShown,
     /// An operator was added, or got a new secret.
     OperatorAdded,
     /// An operator was removed.

@@ -1,92 +1,19 @@
 //! Operators: signing in, the board, configuration at run time, overrides, and what is recorded of it.
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
+mod acts;
+mod stage;
+
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use madang_engine::heat::Level;
-use madang_ids::ChannelId;
 use madang_proto::rest::OperatorScope;
-use madang_testkit::{Answer, Config, ManualClock, PATIENCE, Rest, Storage, TestNode, manual_clock};
+use madang_testkit::{PATIENCE, Rest, TestNode};
 use serde_json::{Value, json};
+use stage::{Stage, refused};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Message, http};
-
-struct Stage {
-    node: TestNode,
-    rest: Rest,
-    hand: ManualClock,
-    channel: String,
-    storage: Storage,
-    config: Config,
-    clock: madang_service::Clock,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        let mut config = Config::default();
-        config.limits.enabled = false;
-        config.tokens.access_seconds = 86_400;
-        let (clock, hand) = manual_clock();
-        let storage = Storage::embedded();
-        let node = TestNode::start(config.clone(), &storage, clock.clone()).await.unwrap();
-        let rest = Rest::new(&node.url());
-        let owner = rest.sign_up("owner").await;
-        let wish = json!({ "kind": "open", "name": "Concert" });
-        let view = rest.must("POST", "/v1/channels", owner["access_token"].as_str(), Some(&wish)).await;
-        let channel = view["id"].as_str().unwrap().to_owned();
-        Self { node, rest, hand, channel, storage, config, clock }
-    }
-
-    /// Adds an operator, who signs in. Returns the token.
-    async fn operator(&self, name: &str, scope: OperatorScope) -> String {
-        let secret = self.node.node.gateway.operations.operators.add(name, scope).await.unwrap();
-        let body = json!({ "name": name, "secret": secret.reveal() });
-        let signed_in = self.rest.must("POST", "/v1/operator/token", None, Some(&body)).await;
-        signed_in["token"].as_str().unwrap().to_owned()
-    }
-
-    async fn call(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Answer {
-        let path = format!("/v1/operator{path}");
-        self.rest.call(method, &path, Some(token), None, body).await.unwrap()
-    }
-
-    async fn put_config(&self, token: &str, tag: &str, body: &Value) -> (u16, Value) {
-        let url = format!("{}/v1/operator/config", self.node.url());
-        let request = reqwest::Client::new().put(url).bearer_auth(token).header("If-Match", tag).json(body);
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
-    }
-
-    fn override_path(&self) -> String {
-        format!("/channels/{}/override", self.channel)
-    }
-
-    fn level(&self) -> Level {
-        let id: ChannelId = self.channel.parse().unwrap();
-        self.node.node.gateway.operations.heats.level(id)
-    }
-
-    /// Lets a second pass, and waits until it was decided about.
-    async fn second(&self, deliveries: u64) {
-        let heats = &self.node.node.gateway.operations.heats;
-        heats.delivered(self.channel.parse().unwrap(), 1, deliveries, 0);
-        let decided = heats.decided();
-        let waited = async {
-            while heats.decided() == decided {
-                self.hand.advance(Duration::from_millis(100));
-                // waits for: the task that decides once a second
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, waited).await.unwrap();
-    }
-}
-
-fn refused(answer: &Answer) -> (u16, &str, &str) {
-    let text = |name: &str| answer.body[name].as_str().unwrap_or_default();
-    (answer.status, text("code"), text("field"))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_signs_in_with_a_secret_and_only_with_it() {
@@ -340,13 +267,19 @@ async fn the_live_board_comes_each_second_until_the_token_ends() {
         seconds += 1;
         assert!(seconds < 2, "{board}");
     }
-    stage.node.node.gateway.operations.operators.remove("ada").await.unwrap();
-    let closed = async {
+    let closed = async |socket: &mut _| {
         loop {
-            if let Message::Close(Some(frame)) = next(&mut socket).await {
+            if let Message::Close(Some(frame)) = next(socket).await {
                 return u16::from(frame.code);
             }
         }
     };
-    assert_eq!(closed.await, 4401);
+    let other = stage.operator("bob", OperatorScope::View).await;
+    let mut stays = connect(&other).await;
+    stage.node.node.gateway.operations.operators.remove("ada").await.unwrap();
+    assert_eq!(closed(&mut socket).await, 4401);
+    // A page must not ask for the secret because of a deploy.
+    let (code, stopped) = tokio::join!(closed(&mut stays), stage.node.stop());
+    stopped.unwrap();
+    assert_eq!(code, 1001);
 }
