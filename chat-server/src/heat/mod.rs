@@ -10,6 +10,8 @@ mod records;
 mod settings;
 mod shared;
 mod shown;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
