@@ -10,6 +10,8 @@ mod records;
 mod settings;
 mod shared;
 mod shown;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -305,7 +307,10 @@ impl Heats {
         let level = |channel| hot.get(&channel).map_or((Level::Normal, false), |hot| (hot.level, hot.is_set));
         let second = Second { at: self.clock.now_ms(), reports: &reports, bars: &bars, costs: &costs };
         state.records.observe(&second, level);
-        state.shared.note_own(&reports, &costs, |channel| level(channel).0);
+        // What an operator has set is no finding: the home must not go on with it after its end.
+        let measured = measured(&state);
+        let measured = |channel| measured.get(&channel).copied().unwrap_or_default();
+        state.shared.note_own(&reports, &costs, measured);
         self.decided.fetch_add(1, Ordering::AcqRel);
         changes
     }
@@ -323,11 +328,7 @@ impl Heats {
     /// Makes the levels and what operators have set known to the whole node.
     fn publish(&self, state: &State) {
         let (settings, before, now) = (self.settings.load(), self.hot.load(), self.clock.now_ms());
-        let mut levels: BTreeMap<ChannelId, Level> = state.channels.hot().collect();
-        for (channel, level) in state.shared.levels() {
-            let known = levels.entry(channel).or_default();
-            *known = level.max(*known);
-        }
+        let levels = measured(state);
         let set = settings.overrides.iter().filter(|(_, set)| set.ends_at > now);
         let all: BTreeSet<ChannelId> =
             levels.keys().copied().chain(set.map(|(channel, _)| *channel)).collect();
@@ -360,4 +361,14 @@ impl Heats {
         let level = set.and_then(|set| set.level).unwrap_or(measured);
         HotChannel::new(level, settings.config.pacing.of(level), set.as_ref(), before)
     }
+}
+
+/// The hottest level of each channel that this node or a home has decided.
+fn measured(state: &State) -> BTreeMap<ChannelId, Level> {
+    let mut levels: BTreeMap<ChannelId, Level> = state.channels.hot().collect();
+    for (channel, level) in state.shared.levels() {
+        let known = levels.entry(channel).or_default();
+        *known = level.max(*known);
+    }
+    levels
 }

@@ -18,7 +18,9 @@ const REPORT_HOLDS: Duration = Duration::from_secs(3);
 /// How long the level of a home holds if nothing newer comes.
 pub(super) const HOLDS: Duration = Duration::from_secs(20);
 /// Channels whose levels other nodes have sent, at most.
-const SENT: usize = 4_096;
+pub(super) const SENT: usize = 4_096;
+/// Channels that homes on this node watch, at most. A channel beyond it keeps the level that each node decides for itself.
+pub(super) const SUMMED: usize = 4_096;
 /// A node does not do more than this in a second; a report beyond it counts as this much.
 const MOST: u64 = 1_000_000_000;
 
@@ -64,7 +66,11 @@ impl Shared {
         self.reports.retain(|_, (at, _)| now.saturating_sub(*at) <= REPORT_HOLDS);
         self.sent.retain(|_, (_, until)| *until > now);
         let mut sums: BTreeMap<ChannelId, Work> = BTreeMap::new();
-        for report in self.reports.values().flat_map(|(_, reports)| reports) {
+        let has_work = |report: &&HeatReport| report.work != Work::default();
+        for report in self.reports.values().flat_map(|(_, reports)| reports).filter(has_work) {
+            if self.summed.watched() >= SUMMED && self.summed.level(report.channel).is_none() {
+                continue;
+            }
             let sum = sums
                 .entry(report.channel)
                 .or_insert_with(|| own.get(&report.channel).copied().unwrap_or_default());
@@ -81,7 +87,10 @@ impl Shared {
         self.summed.hot().chain(sent)
     }
 
-    /// Notes what this node has to report: the costliest channels, with the levels that hold here.
+    /// Notes what this node has to report: the costliest channels, with the levels that were measured.
+    ///
+    /// Also channels of which nothing is worth a report, as long as the level of a home holds for them: the home answers. Otherwise a
+    /// channel that pauses for [`HOLDS`], or costs little on this node, would lose its level here and get it back.
     pub(super) fn note_own(
         &mut self,
         own: &BTreeMap<ChannelId, Work>,
@@ -93,7 +102,9 @@ impl Shared {
             work: *work,
             level: level(*channel),
         };
-        self.own = own.iter().map(report).collect();
+        let none = Work::default();
+        let asked = self.sent.keys().filter(|channel| !own.contains_key(channel));
+        self.own = own.iter().chain(asked.map(|channel| (channel, &none))).map(report).collect();
         self.own.sort_by(|one, other| other.work.cost(costs).total_cmp(&one.work.cost(costs)));
         self.own.truncate(REPORTED);
     }
@@ -102,13 +113,19 @@ impl Shared {
         self.own.clone()
     }
 
+    /// Channels that homes watch, levels that were sent, and reports that count.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        let reported = self.reports.values().map(|(_, reports)| reports.len()).sum();
+        [self.summed.watched(), self.sent.len(), reported]
+    }
+
     /// What the homes of this node answer to each node that has reported: the levels of its channels that are hot, or that the node
-    /// believes to be.
+    /// believes to be. Nothing about a channel of which the home has not decided yet: the level of the last home goes on.
     pub(super) fn answers(&self) -> Vec<(NodeRun, Vec<(ChannelId, Level)>)> {
-        let hot: BTreeMap<ChannelId, Level> = self.summed.hot().collect();
         let answer = |(node, (_, reports)): (&NodeRun, &(Duration, Vec<HeatReport>))| {
             let levels = reports.iter().filter_map(|report| {
-                let level = hot.get(&report.channel).copied().unwrap_or_default();
+                let level = self.summed.level(report.channel)?;
                 (level > Level::Normal || report.level > Level::Normal).then_some((report.channel, level))
             });
             (*node, levels.collect::<Vec<_>>())

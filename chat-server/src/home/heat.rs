@@ -1,6 +1,6 @@
 //! Exchanges with the other nodes of a fleet what channels cost, and how hot they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use madang_bus::PeerFrame;
@@ -19,6 +19,7 @@ impl Homes {
         let Some(forwards) = self.0.forwards.clone() else { return };
         let heats = &self.0.heats;
         let mut decided = heats.decided();
+        let mut reported: BTreeSet<NodeRun> = BTreeSet::new();
         loop {
             tokio::select! {
                 () = self.0.clock.sleep(LOOK) => {}
@@ -28,10 +29,14 @@ impl Homes {
             if std::mem::replace(&mut decided, heats.decided()) == heats.decided() {
                 continue;
             }
-            let mut of_home: BTreeMap<NodeRun, Vec<HeatReport>> = BTreeMap::new();
+            // An empty report ends the last one: otherwise one second would count as several.
+            let last = std::mem::take(&mut reported).into_iter();
+            let mut of_home: BTreeMap<NodeRun, Vec<HeatReport>> =
+                last.map(|home| (home, Vec::new())).collect();
             for report in heats.own_reports() {
                 if let Some(home) = forwards.home(report.channel.raw()) {
                     of_home.entry(home).or_default().push(report);
+                    reported.insert(home);
                 }
             }
             for (home, reports) in of_home {

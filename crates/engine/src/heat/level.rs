@@ -139,6 +139,18 @@ impl Channels {
         self.watched.entry(channel).or_insert(Heat { thermometer, idle: 0 });
     }
 
+    /// The level of a channel, if it is watched.
+    #[must_use]
+    pub fn level(&self, channel: ChannelId) -> Option<Level> {
+        self.watched.get(&channel).map(|heat| heat.thermometer.level())
+    }
+
+    /// The number of channels that are watched.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        self.watched.len()
+    }
+
     /// The channels that are hotter than normal.
     pub fn hot(&self) -> impl Iterator<Item = (ChannelId, Level)> {
         let levels = self.watched.iter().map(|(channel, heat)| (*channel, heat.thermometer.level()));
