@@ -121,7 +121,7 @@ impl World {
         self.second += 1;
         for node in self.nodes.iter().filter(|node| node.is_alive) {
             node.hand.advance(SECOND);
-            node.heats.decide(self.lag);
+            node.heats.decide(Some(self.lag));
         }
         for from in 0..self.nodes.len() {
             if self.nodes[from].is_alive {
