@@ -55,6 +55,17 @@ export const tasks = {
     cancel: 'Cancel',
     close: 'Close',
   },
+  name: {
+    hidden: 'The board does not show names of groups.',
+    show: 'Show name…',
+    title: 'Show the name of this channel',
+    lead: 'Names of groups are their members’ own. That you asked, and why, is written to the audit; the name is not.',
+    now: 'Show name',
+    direct: 'A direct channel has no name.',
+    none: 'This channel has no name.',
+    onlyHere: 'The name is on this page only, until you leave it.',
+    unknown: 'There is no channel with this id.',
+  },
   config: {
     title: 'Configuration',
     lead: 'What may change while the server runs. Each change is a new version and reaches all nodes within a second.',
