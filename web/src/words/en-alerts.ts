@@ -9,8 +9,8 @@ export const alerts = {
   fields: { handle: 'Handle of the user', channel_id: 'Id of the channel', seq: 'Number of the message' },
   hints: {
     handle: 'such as ada',
-    channel_id: 'its 18 or 19 digits',
-    seq: 'its seq in the channel',
+    channel_id: '18 or 19 digits',
+    seq: 'its place in the channel (seq)',
   },
   wrong: {
     handle: {
@@ -46,7 +46,7 @@ export const alerts = {
     waiting: 'The alert waits to be decided or sent.',
     uncertain: 'Nobody knows: the push service has not answered.',
     failed: 'Not alerted: the push service has not taken the alert.',
-    nothing: 'Nothing is recorded about this message for this user.',
+    nothing: 'Nothing is recorded about this message for this user. Possible reasons:',
   },
   todos: {
     taken:

@@ -91,7 +91,7 @@ export const tasks = {
     value: 'Value',
     unit: 'Unit',
     range: (from: string, to: string) => `${from} – ${to}`,
-    was: (value: string) => `was ${value}`,
+    was: (value: string) => `was: ${value}`,
     bad: (from: string, to: string) => `A number from ${from} to ${to}`,
     badWhole: (from: string, to: string) => `A whole number from ${from} to ${to}`,
     badOrEmpty: (from: string, to: string) => `A whole number from ${from} to ${to}, or nothing`,

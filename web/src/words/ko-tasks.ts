@@ -86,7 +86,7 @@ export const koTasks: typeof tasks = {
     value: '값',
     unit: '단위',
     range: (from, to) => `${from} – ${to}`,
-    was: (value) => `이전 값 ${value}`,
+    was: (value) => `이전: ${value}`,
     bad: (from, to) => `${from}부터 ${to}까지의 수`,
     badWhole: (from, to) => `${from}부터 ${to}까지의 정수`,
     badOrEmpty: (from, to) => `${from}부터 ${to}까지의 정수, 또는 빈칸`,
