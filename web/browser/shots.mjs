@@ -19,6 +19,9 @@ const { values } = parseArgs({
 
 const DOCUMENTED = ['channels', 'override', 'nodes', 'configuration'];
 
+// A channel of the mock.
+const GROUP = '269737367961600105';
+
 const LOOKS = {
   light: { colorScheme: 'light' },
   dark: { colorScheme: 'dark' },
@@ -52,10 +55,12 @@ async function shoot(look, options) {
   await save('nodes');
   await goTo(page, 'guarantees');
   await save('guarantees');
+  if (values.all) await shootAlerts(page, save);
   await goTo(page, 'configuration');
   await page.waitForSelector('.settings input');
   await page.fill('input[name="heat.pacing.hot.batch_ms"]', '400');
   await save('configuration');
+  if (values.all) await shootRates(page, save);
   await goTo(page, 'audit');
   await page.waitForSelector('.acts-table tbody tr');
   await save('audit');
@@ -70,5 +75,50 @@ async function shoot(look, options) {
   await page.click('.dialog[open] button[name="dry-run"]');
   await page.waitForSelector('.dialog[open] button[name="apply"]:enabled');
   await save('override');
+  if (values.all && !values.url) await shootName(page, save);
   await context.close();
+}
+
+async function shootAlerts(page, save) {
+  await goTo(page, 'alerts');
+  await page.click('button[name="ask"]');
+  await save('alerts-problems');
+  for (const [view, seq] of Object.entries({
+    alerts: '12',
+    'alerts-dropped': '13',
+    'alerts-nothing': '15',
+  })) {
+    const question = { handle: 'ada', channel_id: GROUP, seq };
+    for (const [name, value] of Object.entries(question)) await page.fill(`[name="${name}"]`, value);
+    await page.click('button[name="ask"]');
+    await page.waitForSelector('.alert-answer');
+    await save(view);
+  }
+}
+
+async function shootRates(page, save) {
+  await page.fill('input[name="limits.user_sends"]', '0');
+  await page.fill('input[name="limits.user_requests"]', '1e3');
+  await page.fill('input[name="limits.address_logins"]', '');
+  await page.evaluate(() =>
+    document.querySelector('input[name="limits.user_requests"]').scrollIntoView({ block: 'center' }),
+  );
+  await save('rates');
+  await page.fill('input[name="limits.user_requests"]', '');
+  await page.click('button[name="review"]');
+  await save('rates-review');
+  await page.keyboard.press('Escape');
+}
+
+async function shootName(page, save) {
+  await page.keyboard.press('Escape');
+  await page.evaluate((id) => (location.hash = `#/channels/${id}`), GROUP);
+  await page.waitForSelector('button[name="show-name"]');
+  await save('name-hidden');
+  await page.click('button[name="show-name"]');
+  await page.fill('.dialog[open] textarea', 'OPS-431: flood in one group, to reach its owner');
+  await save('name-dialog');
+  await page.click('.dialog[open] button[name="show"]');
+  await page.waitForSelector('h1:has-text("Stage crew")');
+  await save('name-shown');
 }

@@ -1,5 +1,9 @@
 // The operators' calls over REST, with their errors.
 
+import { alertsOf } from './alerts.mjs';
+import { badLimit, FILE_LIMITS } from './limits.mjs';
+import { nameOf } from './names.mjs';
+
 export class Refusal extends Error {
   constructor(status, code, message, more = {}) {
     super(message);
@@ -10,8 +14,13 @@ export class Refusal extends Error {
 
 const BOUNDS = { batch_ms: 1_000, slow_mode_seconds: 21_600, joins_per_second: 1_000_000 };
 const LEVELS = ['normal', 'warm', 'hot', 'blazing'];
+/** An override is measured this long after it was set, or at its end. */
+const MEASURED_MS = 300_000;
 
 export class Calls {
+  /** By channel: writes what came of its override, once. */
+  #unmeasured = new Map();
+
   constructor(concert, tokens, acts) {
     this.concert = concert;
     this.tokens = tokens;
@@ -27,18 +36,24 @@ export class Calls {
     if (call === 'GET board') return { status: 200, body: this.concert.board('seoul-1') };
     if (call === 'GET config') return this.#config();
     if (call === 'GET acts') return { status: 200, body: this.acts.page(query) };
-    const [, id, rest] = /^channels\/([0-9]+)(\/override)?$/.exec(path) ?? [];
+    if (call === 'GET alerts') return this.#alerts(query);
+    const [, id, rest] = /^channels\/([0-9]+)(\/override|\/name)?$/.exec(path) ?? [];
     if (method === 'GET' && id && !rest) return this.#channel(id);
     const who = { by: operator.name, from };
     if (call === 'PUT config') return this.#change(operator, who, ifMatch, body);
-    if (method === 'PUT' && rest) return this.#set(operator, who, id, body);
-    if (method === 'DELETE' && rest) return this.#end(operator, who, id, body);
+    if (method === 'POST' && rest === '/name') return this.#name(operator, who, id, body);
+    if (method === 'PUT' && rest === '/override') return this.#set(operator, who, id, body);
+    if (method === 'DELETE' && rest === '/override') return this.#end(operator, who, id, body);
     throw new Refusal(404, 'not_found', 'no such call');
   }
 
   #config() {
     const { version, configAt, config } = this.concert;
-    return { status: 200, etag: `"${version}"`, body: { version, at: configAt, config } };
+    return {
+      status: 200,
+      etag: `"${version}"`,
+      body: { version, at: configAt, config, file_limits: FILE_LIMITS },
+    };
   }
 
   #channel(id) {
@@ -57,7 +72,10 @@ export class Calls {
     if (!Number.isInteger(batch) || batch > 1_000) {
       throw new Refusal(400, 'invalid', 'out of bounds', { field: 'body.config.heat.pacing.warm.batch_ms' });
     }
-    this.concert.config = body.config;
+    const bad = badLimit(body.config.limits);
+    check(bad === undefined, `config.limits.${bad}`);
+    const { limits, ...config } = body.config;
+    this.concert.config = Object.keys(limits ?? {}).length > 0 ? { ...config, limits } : config;
     this.concert.configAt = Date.now();
     this.concert.changed();
     this.acts.add({ ...who, what: 'config_changed', change: `version ${this.concert.version}`, why });
@@ -85,7 +103,9 @@ export class Calls {
     if (isDry) return { status: 200, body: { forecast, config_version: this.concert.version } };
     const set = this.concert.set(id, settings, minutes, why, who.by);
     const change = `${JSON.stringify(settings)} for ${minutes} minutes`;
+    this.#unmeasured.get(id)?.();
     this.acts.add({ ...who, what: 'override_set', channel_id: id, change, why });
+    this.#measureLater(id, forecast, minutes);
     return { status: 200, body: { forecast, set, config_version: this.concert.version } };
   }
 
@@ -94,7 +114,39 @@ export class Calls {
     const why = reason(body);
     if (!this.concert.end(id)) throw new Refusal(404, 'not_found', 'no override');
     this.acts.add({ ...who, what: 'override_ended', channel_id: id, change: 'ended before its time', why });
+    this.#unmeasured.get(id)?.();
     return { status: 204 };
+  }
+
+  #measureLater(id, { frames: [before, forecast] }, minutes) {
+    const measure = () => {
+      clearTimeout(timer);
+      this.#unmeasured.delete(id);
+      this.acts.addMeasured(id, [before, forecast, forecast * 0.97]);
+    };
+    const timer = setTimeout(measure, Math.min(MEASURED_MS, minutes * 60_000)).unref();
+    this.#unmeasured.set(id, measure);
+  }
+
+  #name(operator, who, id, body) {
+    mayAct(operator);
+    const why = reason(body);
+    const found = this.#named(id);
+    if (!found) throw new Refusal(404, 'not_found', 'no such channel', { field: 'channel_id' });
+    this.acts.add({ ...who, what: 'name_shown', channel_id: id, change: found.kind, why });
+    return { status: 200, body: found };
+  }
+
+  #named(id) {
+    const { kind, name } = this.concert.channel(id) ?? {};
+    return nameOf(id) ?? (kind && { kind, name });
+  }
+
+  #alerts(query) {
+    const { history, field } = alertsOf(query, (id) => this.#named(id) !== undefined);
+    if (field === 'seq') throw new Refusal(400, 'invalid', 'out of bounds', { field });
+    if (field) throw new Refusal(404, 'not_found', 'there is none', { field });
+    return { status: 200, body: history };
   }
 }
 

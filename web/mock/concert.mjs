@@ -2,6 +2,7 @@
 // that two runs look alike.
 
 import { DEFAULT_CONFIG, pacingOf } from './heat.mjs';
+import { SET_LIMITS } from './limits.mjs';
 
 const LEVELS = ['normal', 'warm', 'hot', 'blazing'];
 const STEP_S = 10;
@@ -76,6 +77,15 @@ const CHANNELS = [
     entries: 0,
     wave: [600, 0],
   },
+  {
+    id: '269737367961600108',
+    kind: 'direct',
+    cause: 'entries',
+    readers: 0,
+    members: 2,
+    entries: 2,
+    wave: [500, 2.1],
+  },
 ];
 
 const NODES = [
@@ -85,7 +95,7 @@ const NODES = [
 ];
 
 export class Concert {
-  config = structuredClone(DEFAULT_CONFIG);
+  config = { ...structuredClone(DEFAULT_CONFIG), limits: SET_LIMITS };
   version = 7;
   configAt = Date.now() - 5 * 3_600_000;
   overrides = new Map();

@@ -33,26 +33,32 @@ export class Acts {
   #acts = [];
 
   constructor() {
-    const kinds = ['override_set', 'override_ended', 'config_changed'];
+    const kinds = ['override_set', 'override_measured', 'override_ended', 'config_changed', 'name_shown'];
     for (let index = 0; index < 130; index += 1) {
-      const what = index === 0 ? 'operator_added' : kinds[index % 3];
+      const what = index === 0 ? 'operator_added' : kinds[index % kinds.length];
+      const isMeasured = what === 'override_measured';
       this.add({
         at: Date.now() - (130 - index) * 2_700_000,
-        by: index === 0 ? 'local' : ['ada', 'mina', 'joon'][index % 3],
-        from: index === 0 ? '' : `10.0.3.${10 + (index % 7)}`,
+        by: index === 0 ? 'local' : isMeasured ? 'madang' : ['ada', 'mina', 'joon'][index % 3],
+        from: index === 0 || isMeasured ? '' : `10.0.3.${10 + (index % 7)}`,
         what,
         ...(what.startsWith('override') ? { channel_id: `26973736796160010${1 + (index % 7)}` } : {}),
+        ...(what === 'name_shown' ? { channel_id: '269737367961600105' } : {}),
         change: {
           operator_added: 'ada, scope act',
           config_changed: 'heat.pacing.hot.batch_ms: 400 → 500',
           override_set: 'level blazing for 60 minutes; before: none',
           override_ended: 'level blazing, 22 minutes before its end',
+          override_measured: measured([31_000, 12_000, 11_640]),
+          name_shown: 'group',
         }[what],
-        why: [
-          'Encore begins, p99 of bystanders at 40 ms',
-          'OPS-398: crowd has left, back to the meter',
-          'Agreed in the weekly review',
-        ][index % 3],
+        why: isMeasured
+          ? ''
+          : [
+              'Encore begins, p99 of bystanders at 40 ms',
+              'OPS-398: crowd has left, back to the meter',
+              'Agreed in the weekly review',
+            ][index % 3],
       });
     }
   }
@@ -61,10 +67,21 @@ export class Acts {
     this.#acts.push({ seq: this.#acts.length + 1, at: Date.now(), ...act });
   }
 
+  addMeasured(id, frames) {
+    const act = { what: 'override_measured', channel_id: id, change: measured(frames), why: '' };
+    this.add({ by: 'madang', from: '', ...act });
+  }
+
   page({ before, limit }) {
     const most = Math.min(100, Math.max(1, Number(limit ?? 50)));
     const older = this.#acts.filter((act) => before === undefined || act.seq < Number(before)).reverse();
     const items = older.slice(0, most);
     return { items, ...(older.length > most ? { next: items.at(-1).seq } : {}) };
   }
+}
+
+/** What a forecast said, and what came. */
+function measured(frames) {
+  const [before, forecast, came] = frames.map(Math.round);
+  return `frames a minute: ${before} before, ${forecast} forecast, ${came} came`;
 }

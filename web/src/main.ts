@@ -13,6 +13,7 @@ import './style/guarantees.css';
 import './style/channel.css';
 import './style/chart.css';
 import './style/config.css';
+import './style/alerts.css';
 
 theme.start();
 const target = document.getElementById('app');

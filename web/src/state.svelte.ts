@@ -1,5 +1,6 @@
 // The objects of the page. Each is a class that tests make for themselves; this is the one set that the page uses.
 
+import { AlertSearch } from './alerts/search.svelte';
 import { AuditLog } from './audit/log.svelte';
 import { ChannelList } from './channels/list.svelte';
 import { ConfigDraft } from './config/draft.svelte';
@@ -29,6 +30,7 @@ export const notices = new Notices();
 export const channels = new ChannelList();
 export const config = new ConfigDraft(calls);
 export const audit = new AuditLog(calls);
+export const alerts = new AlertSearch(calls);
 
 /** The present time by the clock of the answering node: times in boards are of that clock. */
 export function nodeTime(): number {
@@ -47,4 +49,5 @@ export function signOut(): void {
   session.signOut();
   config.forget();
   audit.forget();
+  alerts.forget();
 }

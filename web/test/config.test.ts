@@ -4,19 +4,36 @@ import { ConfigDraft } from '../src/config/draft.svelte';
 import { FIELDS, read, valueAt, withValues } from '../src/config/fields';
 import { CallError, type Calls, type ConfigAnswer } from '../src/contract/calls';
 import type { ConfigTree } from '../src/contract/types';
+import { en } from '../src/words/en';
+import { Format } from '../src/words/format';
+import { ko } from '../src/words/ko';
+import { valueText } from '../src/words/value';
 import { DEFAULT_CONFIG } from '../mock/heat.mjs';
 
 const CONFIG = { ...(DEFAULT_CONFIG as ConfigTree), later: { unknown: 1 } };
 const HOT_BATCH = 'heat.pacing.hot.batch_ms';
 const WARM_SHARE = 'heat.capacity.shares.0';
+const USER_SENDS = 'limits.user_sends';
+const LOGINS = 'limits.address_logins';
 
 const field = (path: string) => FIELDS.find((each) => each.path === path)!;
-const changed = (...values: [string, number][]) => withValues(CONFIG, new Map(values));
+const changed = (...values: [string, number | null][]) => withValues(CONFIG, new Map(values));
 
 describe('fields', () => {
   it('are all in the configuration of the server', () => {
-    expect(FIELDS.filter(({ path }) => valueAt(CONFIG, path) === undefined)).toEqual([]);
-    expect(FIELDS).toHaveLength(37);
+    const required = FIELDS.filter(({ isOptional }) => !isOptional);
+    expect(required.filter(({ path }) => valueAt(CONFIG, path) === undefined)).toEqual([]);
+    expect([required.length, FIELDS.length]).toEqual([37, 42]);
+  });
+
+  it('that may be absent are removed, and with the last one their object', () => {
+    const both = changed([USER_SENDS, 20], [LOGINS, 0]);
+    expect(both['limits']).toEqual({ user_sends: 20, address_logins: 0 });
+    expect(withValues(both, new Map([[USER_SENDS, null]]))['limits']).toEqual({ address_logins: 0 });
+    expect(withValues(changed([USER_SENDS, 20]), new Map([[USER_SENDS, null]]))).toEqual(CONFIG);
+    expect(changed([USER_SENDS, null])).toEqual(CONFIG);
+    const later = { ...CONFIG, limits: { user_sends: 20, later: 1 } };
+    expect(withValues(later, new Map([[USER_SENDS, null]]))['limits']).toEqual({ later: 1 });
   });
 
   it('take numbers within their bounds only', () => {
@@ -39,6 +56,36 @@ describe('differences', () => {
     ]);
     expect(after['later']).toEqual({ unknown: 1 });
     expect(valueAt(CONFIG, HOT_BATCH)).toBe(500);
+  });
+
+  it('know a value that is set, unset, or set to no limit', () => {
+    const ends = (before: ConfigTree, after: ConfigTree) =>
+      diff(before, after).map(({ before, after }) => [before, after]);
+    const set = changed([USER_SENDS, 20]);
+    expect(ends(CONFIG, set)).toEqual([[undefined, 20]]);
+    expect(ends(set, CONFIG)).toEqual([[20, undefined]]);
+    expect(ends(set, changed([USER_SENDS, 0]))).toEqual([[20, 0]]);
+  });
+
+  it('are said in words', () => {
+    const said = (value: number | undefined, file?: number, words = en) =>
+      valueText(field(USER_SENDS), value, file, words, new Format(words.locale));
+    expect([said(1_000), said(0), said(undefined, 40), said(undefined, 0), said(undefined)]).toEqual([
+      '1,000',
+      'no limit',
+      'as in the file (40)',
+      'as in the file (no limit)',
+      'as in the file',
+    ]);
+    expect(said(undefined, 0, ko)).toBe('파일 값 사용 (제한 없음)');
+    expect(valueText(field(HOT_BATCH), 0, undefined, en, new Format('en'))).toBe('0');
+  });
+
+  it('keep an empty field apart from no limit', () => {
+    const edits = new Map([[USER_SENDS, '']]);
+    expect(rebased(edits, changed([USER_SENDS, 0])).size).toBe(1);
+    expect(rebased(edits, CONFIG).size).toBe(0);
+    expect(rebased(new Map([[USER_SENDS, '0']]), CONFIG).size).toBe(1);
   });
 
   it('find a hotter level that paces less', () => {
@@ -79,7 +126,8 @@ class Server {
   }
 
   #answer(): ConfigAnswer {
-    return { version: this.version, etag: `"${this.version}"`, at: 0, config: this.config };
+    const file_limits = { user_sends: 40 };
+    return { version: this.version, etag: `"${this.version}"`, at: 0, config: this.config, file_limits };
   }
 }
 
@@ -109,5 +157,37 @@ describe('two operators', () => {
     server.change(CONFIG);
     expect(await draft.save()).toBe(true);
     expect(server.version).toBe(3);
+  });
+
+  it('may set and unset the same rate', async () => {
+    const server = new Server();
+    server.config = changed([USER_SENDS, 20]);
+    const draft = new ConfigDraft(server.calls);
+    await draft.load();
+    expect([draft.textOf(USER_SENDS), draft.textOf(LOGINS)]).toEqual(['20', '']);
+    expect(draft.fileValue(field(USER_SENDS))).toBe(40);
+    draft.edit(USER_SENDS, ' ');
+    draft.edit(LOGINS, 'x');
+    expect([...draft.badPaths]).toEqual([LOGINS]);
+    draft.edit(LOGINS, '');
+    expect([...draft.edits.keys()]).toEqual([USER_SENDS]);
+    server.change(changed([USER_SENDS, 0]));
+    expect(await draft.save()).toBe(false);
+    expect(draft.conflict?.changes.map(({ before, after }) => [before, after])).toEqual([[20, 0]]);
+    expect(draft.changes.map(({ before, after }) => [before, after])).toEqual([[0, undefined]]);
+    expect(await draft.save()).toBe(true);
+    expect(server.config).toEqual(CONFIG);
+  });
+
+  it('see that a rate was removed', async () => {
+    const server = new Server();
+    server.config = changed([USER_SENDS, 20]);
+    const draft = new ConfigDraft(server.calls);
+    await draft.load();
+    draft.edit(USER_SENDS, '30');
+    server.change(CONFIG);
+    await draft.load();
+    expect(draft.conflict?.changes.map(({ before, after }) => [before, after])).toEqual([[20, undefined]]);
+    expect(draft.changes.map(({ before, after }) => [before, after])).toEqual([[undefined, 30]]);
   });
 });

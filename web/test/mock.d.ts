@@ -9,3 +9,7 @@ declare module '*/mock/concert.mjs' {
     detail(channel: unknown): unknown;
   }
 }
+
+declare module '*/mock/alerts.mjs' {
+  export function alertsOf(question: unknown, isKnown: (channel: string) => boolean): unknown;
+}

@@ -1,6 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { Concert } from '../mock/concert.mjs';
-import { NotUnderstood, parseActs, parseBoard, parseDetail, parseToken } from '../src/contract/parse';
+import {
+  NotUnderstood,
+  parseActs,
+  parseAlerts,
+  parseBoard,
+  parseConfig,
+  parseDetail,
+  parseName,
+  parseToken,
+} from '../src/contract/parse';
 import type { Board } from '../src/contract/types';
 
 describe('a board', () => {
@@ -55,4 +64,27 @@ it('reads details, acts and tokens', () => {
   });
   expect(parseToken({ token: 't', scope: 'everything', ends_at: 1 }).scope).toBe('view');
   expect(() => parseToken({ scope: 'act' })).toThrow(NotUnderstood);
+});
+
+it('reads the rates of the file, and does without them', () => {
+  const sent = {
+    version: 3,
+    at: 1,
+    config: {},
+    file_limits: { user_sends: 40, address_logins: 0, later: 1 },
+  };
+  expect(parseConfig(sent).file_limits).toEqual({ user_sends: 40, address_logins: 0 });
+  expect(parseConfig({ version: 3, at: 1, config: {} })).not.toHaveProperty('file_limits');
+});
+
+it('reads names and alerts', () => {
+  expect(parseName({ kind: 'group', name: 'Stage crew' })).toEqual({ kind: 'group', name: 'Stage crew' });
+  expect(parseName({ kind: 'direct' })).toEqual({ kind: 'direct' });
+  expect(parseName({ kind: 'a_later_word', name: '' })).toEqual({});
+  const note = { at: 5, first_seq: 11, last_seq: 12, outcome: 'a_later_word', detail: '201' };
+  expect(parseAlerts({ items: [note, { ...note, device_id: '7' }, null], is_waiting: true })).toEqual({
+    items: [note, { ...note, device_id: '7' }],
+    is_waiting: true,
+  });
+  expect(parseAlerts({})).toEqual({ items: [], is_waiting: false });
 });

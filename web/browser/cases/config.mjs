@@ -4,10 +4,11 @@ import { goTo, signIn } from '../chromium.mjs';
 const OPEN = '.dialog[open]';
 const WHY = 'a browser test of the configuration';
 const HOT_BATCH = 'input[name="heat.pacing.hot.batch_ms"]';
+const USER_SENDS = 'input[name="limits.user_sends"]';
 const WARM_BATCH = 'input[name="heat.pacing.warm.batch_ms"]';
 
 export async function aChangeIsReviewedAndSavedAndAConflictIsShown({ open, act, server }) {
-  const before = await (await server.call(act, 'GET', 'config')).json();
+  const before = await configOf(server, act);
   try {
     const page = await open();
     await signIn(page, act);
@@ -63,8 +64,53 @@ export async function editsSurviveAChangeOfTheView({ open, act, server }) {
   }
 }
 
+export async function aRateIsSetAndUnsetAndAConflictSaysSo({ open, act, server }) {
+  const { config, file_limits: file } = await configOf(server, act);
+  try {
+    await server.changeConfig(act, (config) => delete config.limits);
+    const page = await open();
+    await signIn(page, act);
+    await goTo(page, 'configuration');
+    await page.waitForSelector(USER_SENDS);
+    assert.equal(await page.inputValue(USER_SENDS), '', 'an absent rate is an empty field');
+    const row = page.locator(`tr:has(${USER_SENDS})`);
+    assert.match(await row.innerText(), new RegExp(file.user_sends === 0 ? 'no limit' : file.user_sends));
+    await page.fill(USER_SENDS, '1000001');
+    await page.waitForSelector(`${USER_SENDS}[aria-invalid="true"]`);
+    await page.fill(USER_SENDS, '5000');
+    assert.match(await review(page), /as in the file \([^)]+\)\s+5,000/);
+    await save(page);
+    assert.deepEqual((await configOf(server, act)).config.limits, { user_sends: 5_000 });
+
+    await page.fill(USER_SENDS, '');
+    assert.match(await review(page), /5,000\s+as in the file/);
+    await server.changeConfig(act, (config) => (config.limits.user_sends = 0));
+    await page.click(`${OPEN} button[name="save"]`);
+    await page.waitForSelector(`${OPEN} .conflict:has-text("no limit"):has-text("you change this too")`);
+    await save(page);
+    assert.equal((await configOf(server, act)).config.limits, undefined, 'an empty object is not sent');
+  } finally {
+    await server.changeConfig(act, (now) => (now.limits = config.limits));
+  }
+}
+
+async function review(page) {
+  await page.click('button[name="review"]');
+  await page.fill(`${OPEN} textarea`, WHY);
+  return page.locator(`${OPEN} tbody`).innerText();
+}
+
+async function save(page) {
+  await page.click(`${OPEN} button[name="save"]`);
+  await page.waitForSelector(OPEN, { state: 'detached' });
+}
+
+async function configOf(server, who) {
+  return (await server.call(who, 'GET', 'config')).json();
+}
+
 async function stored(server, who) {
-  return (await (await server.call(who, 'GET', 'config')).json()).config.heat.pacing;
+  return (await configOf(server, who)).config.heat.pacing;
 }
 
 function appliedEverywhere(page, version) {

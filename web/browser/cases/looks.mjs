@@ -6,6 +6,15 @@ import { goTo, signIn } from '../chromium.mjs';
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const ROW = '.channels-table tbody tr';
 const OPEN = '.dialog[open]';
+const UNKNOWN_CHANNEL = '269737367961600999';
+const NOTE = { at: 1_800_000_000_000, first_seq: 9, last_seq: 12, device_id: '269737367961600701' };
+const HISTORY = {
+  items: [
+    { ...NOTE, outcome: 'not_taken', detail: `503 ${'x'.repeat(290)}` },
+    { ...NOTE, outcome: 'taken', detail: '201' },
+  ],
+  is_waiting: true,
+};
 const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 
 /** Shows each view in turn, also the dialogs, and calls `look` with its name. */
@@ -32,8 +41,36 @@ async function walk(page, who, look) {
     await look(view);
   }
   await page.fill('input[name="heat.pacing.hot.batch_ms"]', '90');
+  await page.fill('input[name="limits.user_sends"]', '0');
   await page.click('button[name="review"]');
   await look('review');
+  await page.keyboard.press('Escape');
+  await walkAlerts(page, look);
+  await page.evaluate((id) => (location.hash = `#/channels/${id}`), UNKNOWN_CHANNEL);
+  await page.click('button[name="show-name"]');
+  await look('show a name');
+  await page.route(/\/name$/, (route) => route.fulfill({ json: { kind: 'group', name: 'n'.repeat(100) } }));
+  await page.fill(`${OPEN} textarea`, 'looked at by a browser test');
+  await page.click(`${OPEN} button[name="show"]`);
+  await page.waitForSelector('h1:has-text("nnn")');
+  await look('a shown name');
+}
+
+async function walkAlerts(page, look) {
+  await goTo(page, 'alerts');
+  await page.click('button[name="ask"]');
+  await page.waitForSelector('[aria-invalid="true"]');
+  await look('alerts, problems');
+  const histories = [HISTORY, { items: [], is_waiting: false }];
+  await page.route(/operator\/alerts/, (route) => route.fulfill({ json: histories.shift() }));
+  const question = { handle: 'a'.repeat(32), channel_id: UNKNOWN_CHANNEL, seq: '12' };
+  for (const [name, value] of Object.entries(question)) await page.fill(`[name="${name}"]`, value);
+  await page.click('button[name="ask"]');
+  await page.waitForSelector('.steps li');
+  await look('alerts, steps');
+  await page.click('button[name="ask"]');
+  await page.waitForSelector('[data-verdict="nothing"]');
+  await look('alerts, nothing');
 }
 
 export async function axeFindsNothingInTheDarkAndInTheLight({ open, act }) {
@@ -134,7 +171,7 @@ export async function everythingIsSaidInKorean({ open, act }) {
   await signIn(page, act);
   await page.waitForSelector('h1:has-text("뜨거운 채널")');
   assert.equal(await page.getAttribute('html', 'lang'), 'ko');
-  for (const view of ['nodes', 'guarantees', 'configuration', 'audit']) {
+  for (const view of ['nodes', 'guarantees', 'alerts', 'configuration', 'audit']) {
     await goTo(page, view);
     assert.match(await page.locator('h1').innerText(), /[가-힣]/);
   }

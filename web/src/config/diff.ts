@@ -1,19 +1,21 @@
 // What differs between two configurations, and how two operators' changes meet.
 
 import type { ConfigTree } from '../contract/types';
-import { FIELDS, ROWS, valueAt, type Field } from './fields';
+import { FIELDS, isSame, ROWS, valueAt, type Field } from './fields';
 
 export interface Change {
   field: Field;
   before: number | undefined;
-  after: number;
+  /** Absent if the value is removed: then it is as in the configuration file of each node. */
+  after: number | undefined;
 }
 
 export function diff(before: ConfigTree, after: ConfigTree): Change[] {
   return FIELDS.flatMap((field) => {
     const value = valueAt(after, field.path);
     const was = valueAt(before, field.path);
-    return value === undefined || value === was ? [] : [{ field, before: was, after: value }];
+    const isUnknown = value === undefined && !field.isOptional;
+    return isUnknown || value === was ? [] : [{ field, before: was, after: value }];
   });
 }
 
@@ -21,7 +23,7 @@ export function diff(before: ConfigTree, after: ConfigTree): Change[] {
  * An operator's edits on top of another version: edits that the other operator made as well are no longer changes.
  */
 export function rebased(edits: ReadonlyMap<string, string>, onto: ConfigTree): Map<string, string> {
-  return new Map([...edits].filter(([path, text]) => Number(text) !== valueAt(onto, path)));
+  return new Map([...edits].filter(([path, text]) => !isSame(text, valueAt(onto, path))));
 }
 
 export interface Disorder {

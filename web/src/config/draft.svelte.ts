@@ -1,7 +1,7 @@
 import { CallError, type Calls, type ConfigAnswer } from '../contract/calls';
-import type { ConfigTree } from '../contract/types';
+import type { ConfigTree, Limit } from '../contract/types';
 import { diff, rebased, type Change } from './diff';
-import { FIELDS, read, valueAt, withValues } from './fields';
+import { FIELDS, isUnset, read, valueAt, withValues, type Field } from './fields';
 
 /** What another operator changed while this one was editing. */
 export interface Conflict {
@@ -31,7 +31,7 @@ export class ConfigDraft {
   get badPaths(): ReadonlySet<string> {
     const bad = FIELDS.filter((field) => {
       const text = this.edits.get(field.path);
-      return text !== undefined && read(field, text) === undefined;
+      return text !== undefined && !isUnset(field, text) && read(field, text) === undefined;
     });
     return new Set(bad.map((field) => field.path));
   }
@@ -44,7 +44,7 @@ export class ConfigDraft {
   edit(path: string, text: string): void {
     const edits = new Map(this.edits);
     const value = this.base === null ? undefined : valueAt(this.base.config, path);
-    if (value !== undefined && text.trim() === String(value)) edits.delete(path);
+    if (text.trim() === (value === undefined ? '' : String(value))) edits.delete(path);
     else edits.set(path, text);
     this.edits = edits;
   }
@@ -52,6 +52,11 @@ export class ConfigDraft {
   undoAll(): void {
     this.edits = new Map();
     this.conflict = null;
+  }
+
+  /** The value in the configuration file of the answering node, of a field that may be absent. */
+  fileValue(field: Field): number | undefined {
+    return field.isOptional ? this.base?.file_limits?.[field.setting as Limit] : undefined;
   }
 
   forget(): void {
@@ -109,10 +114,11 @@ export class ConfigDraft {
   }
 
   #edited(config: ConfigTree): ConfigTree {
-    const values = new Map<string, number>();
+    const values = new Map<string, number | null>();
     for (const field of FIELDS) {
       const text = this.edits.get(field.path);
-      const value = text === undefined ? undefined : read(field, text);
+      if (text === undefined) continue;
+      const value = isUnset(field, text) ? null : read(field, text);
       if (value !== undefined) values.set(field.path, value);
     }
     return withValues(config, values);

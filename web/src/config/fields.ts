@@ -11,9 +11,11 @@ export interface Field {
   least: number;
   most: number;
   isWhole: boolean;
+  /** It may be absent: then it is as in the configuration file of each node. */
+  isOptional: boolean;
 }
 
-export const SECTIONS = ['costs', 'capacity', 'pacing'] as const;
+export const SECTIONS = ['costs', 'capacity', 'pacing', 'limits'] as const;
 export type Section = (typeof SECTIONS)[number];
 
 export const HEATED = ['warm', 'hot', 'blazing'] as const;
@@ -49,6 +51,14 @@ const PACING: Shape[] = [
   ['alert_hold_seconds', 's', 0, 3_600],
 ];
 
+const RATES: Shape[] = [
+  ['user_sends', 'messages', 0, 1_000_000],
+  ['user_write_kib', 'kib', 0, 1_000_000],
+  ['user_requests', 'requests', 0, 1_000_000],
+  ['address_requests', 'requests', 0, 1_000_000],
+  ['address_logins', 'logins', 0, 1_000_000],
+];
+
 /** A row of the form: one setting, with one field or with one for each level. */
 export interface Row {
   setting: Setting;
@@ -72,12 +82,21 @@ export const ROWS: Record<Section | 'bars', Row[]> = {
       true,
     ),
   ),
+  limits: RATES.map((shape) => row(shape, [`limits.${shape[0]}`], true, true)),
 };
 
 export const FIELDS: Field[] = Object.values(ROWS).flatMap((rows) => rows.flatMap((each) => each.fields));
 
-function row([setting, unit, least, most]: Shape, paths: string[], isWhole: boolean): Row {
-  return { setting, fields: paths.map((path) => ({ path, setting, unit, least, most, isWhole })) };
+function row(
+  [setting, unit, least, most]: Shape,
+  paths: string[],
+  isWhole: boolean,
+  isOptional = false,
+): Row {
+  return {
+    setting,
+    fields: paths.map((path) => ({ path, setting, unit, least, most, isWhole, isOptional })),
+  };
 }
 
 export function valueAt(tree: ConfigTree, path: string): number | undefined {
@@ -89,20 +108,46 @@ export function valueAt(tree: ConfigTree, path: string): number | undefined {
   return typeof at === 'number' ? at : undefined;
 }
 
-/** A copy with other values. What is not named stays, also what this page does not know. */
-export function withValues(tree: ConfigTree, values: ReadonlyMap<string, number>): ConfigTree {
+/**
+ * A copy with other values; `null` removes one, and with the last one its object. What is not named stays, also what
+ * this page does not know.
+ */
+export function withValues(tree: ConfigTree, values: ReadonlyMap<string, number | null>): ConfigTree {
   const copy = structuredClone(tree);
   for (const [path, value] of values) {
-    const parts = path.split('.');
-    const last = parts.pop();
-    let at = copy as Record<string, unknown>;
-    for (const part of parts) {
-      if (typeof at[part] !== 'object' || at[part] === null) at[part] = {};
-      at = at[part] as Record<string, unknown>;
-    }
-    if (last !== undefined) at[last] = value;
+    if (value === null) remove(copy, path.split('.'));
+    else put(copy, path.split('.'), value);
   }
   return copy;
+}
+
+function put(tree: ConfigTree, parts: string[], value: number): void {
+  const last = parts.pop();
+  let at = tree as Record<string, unknown>;
+  for (const part of parts) {
+    if (typeof at[part] !== 'object' || at[part] === null) at[part] = {};
+    at = at[part] as Record<string, unknown>;
+  }
+  if (last !== undefined) at[last] = value;
+}
+
+function remove(tree: ConfigTree, [first, ...rest]: string[]): void {
+  const at = tree as Record<string, unknown>;
+  if (first === undefined || !(first in at)) return;
+  const inner = at[first] as ConfigTree;
+  if (rest.length > 0) remove(inner, rest);
+  if (rest.length === 0 || Object.keys(inner).length === 0) delete at[first];
+}
+
+/** Whether the field is empty and may be: then its value is removed. */
+export function isUnset(field: Field, text: string): boolean {
+  return field.isOptional && text.trim() === '';
+}
+
+/** Whether a text stands for the value that a field has. */
+export function isSame(text: string, value: number | undefined): boolean {
+  const trimmed = text.trim();
+  return trimmed === '' ? value === undefined : Number(trimmed) === value;
 }
 
 /** The number that is typed, or nothing if it is none within the bounds. */

@@ -1,8 +1,19 @@
 // The operators' calls over REST.
 
-import { parseActs, parseAnswer, parseBoard, parseConfig, parseDetail, parseToken } from './parse';
+import {
+  parseActs,
+  parseAlerts,
+  parseAnswer,
+  parseBoard,
+  parseConfig,
+  parseDetail,
+  parseName,
+  parseToken,
+} from './parse';
 import type {
   ActPage,
+  AlertHistory,
+  AlertQuestion,
   Board,
   ConfigTree,
   HotDetail,
@@ -10,6 +21,7 @@ import type {
   OperatorToken,
   OverrideAnswer,
   OverrideWish,
+  ShownName,
 } from './types';
 
 const DEADLINE_MS = 15_000;
@@ -72,6 +84,17 @@ export class Calls {
 
   async endOverride(id: string, why: string): Promise<void> {
     await this.request('DELETE', `channels/${encodeURIComponent(id)}/override`, { body: { why } });
+  }
+
+  /** The name of a channel that the board does not show. It is an act: the reason is recorded. */
+  async showName(id: string, why: string): Promise<ShownName> {
+    const path = `channels/${encodeURIComponent(id)}/name`;
+    return parseName(await json(await this.request('POST', path, { body: { why } })));
+  }
+
+  async alerts(question: AlertQuestion): Promise<AlertHistory> {
+    const query = new URLSearchParams({ ...question });
+    return parseAlerts(await json(await this.request('GET', `alerts?${query}`)));
   }
 
   async config(): Promise<ConfigAnswer> {

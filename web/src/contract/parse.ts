@@ -4,6 +4,8 @@
 import type {
   Act,
   ActPage,
+  AlertHistory,
+  AlertNote,
   Board,
   BoardNode,
   Cause,
@@ -16,14 +18,16 @@ import type {
   HotDetail,
   HotRow,
   Level,
+  Limits,
   OperatorConfig,
   OperatorToken,
   OverrideAnswer,
   OverrideCard,
   OverrideSettings,
   Quantiles,
+  ShownName,
 } from './types';
-import { LEVELS } from './types';
+import { LEVELS, LIMITS } from './types';
 
 type Fields = Record<string, unknown>;
 
@@ -85,7 +89,21 @@ export function parseConfig(value: unknown): OperatorConfig {
     version: number(answer, 'version'),
     at: number(answer, 'at'),
     config: object(answer['config'], 'configuration') as ConfigTree,
+    ...(isObject(answer['file_limits']) ? { file_limits: parseLimits(answer['file_limits']) } : {}),
   };
+}
+
+export function parseName(value: unknown): ShownName {
+  const answer = object(value, 'name');
+  return {
+    ...optional('kind', oneOf(KINDS, answer['kind'])),
+    ...optional('name', text(answer, 'name') || undefined),
+  };
+}
+
+export function parseAlerts(value: unknown): AlertHistory {
+  const history = object(value, 'alerts');
+  return { items: list(history, 'items').map(parseNote), is_waiting: history['is_waiting'] === true };
 }
 
 export function parseActs(value: unknown): ActPage {
@@ -226,6 +244,21 @@ function parseAct(act: Fields): Act {
     change: text(act, 'change'),
     why: text(act, 'why'),
     ...optional('channel_id', text(act, 'channel_id') || undefined),
+  };
+}
+
+function parseLimits(limits: Fields): Limits {
+  return Object.assign({}, ...LIMITS.map((name) => optional(name, maybeNumber(limits, name))));
+}
+
+function parseNote(note: Fields): AlertNote {
+  return {
+    at: number(note, 'at'),
+    first_seq: number(note, 'first_seq'),
+    last_seq: number(note, 'last_seq'),
+    outcome: text(note, 'outcome'),
+    detail: text(note, 'detail'),
+    ...optional('device_id', text(note, 'device_id') || undefined),
   };
 }
 

@@ -160,10 +160,24 @@ export interface OverrideAnswer {
 /** Kept as the server sent it: what this page does not know must survive a change. */
 export type ConfigTree = { [name: string]: ConfigTree | number | ConfigTree[] | number[] };
 
+/** Rates of users and addresses; 0 means no limit. */
+export const LIMITS = [
+  'user_sends',
+  'user_write_kib',
+  'user_requests',
+  'address_requests',
+  'address_logins',
+] as const;
+export type Limit = (typeof LIMITS)[number];
+export type Limits = Partial<Record<Limit, number>>;
+
 export interface OperatorConfig {
   version: number;
   at: number;
+  /** A rate that `limits` does not have is the one in the configuration file of each node. */
   config: ConfigTree;
+  /** The rates in the configuration file of the answering node. Absent if the server is older than them. */
+  file_limits?: Limits;
 }
 
 export interface Act {
@@ -171,7 +185,10 @@ export interface Act {
   at: number;
   by: string;
   from: string;
-  /** `config_changed`, `override_set`, `override_ended`, `operator_added`, `operator_removed`, or a later word. */
+  /**
+   * `config_changed`, `override_set`, `override_ended`, `override_measured`, `name_shown`, `operator_added`,
+   * `operator_removed`, or a later word.
+   */
   what: string;
   channel_id?: string;
   change: string;
@@ -181,6 +198,38 @@ export interface Act {
 export interface ActPage {
   items: Act[];
   next?: number;
+}
+
+/** The answer to a request for a name that the board does not show. A direct channel has none. */
+export interface ShownName {
+  /** Absent if a newer server names a kind that this page does not know. */
+  kind?: ChannelKind;
+  name?: string;
+}
+
+export interface AlertQuestion {
+  handle: string;
+  channel_id: string;
+  seq: string;
+}
+
+/** What happened about one message for one user, the oldest first. Kept for 7 days. */
+export interface AlertHistory {
+  items: AlertNote[];
+  /** The message still waits to be decided or sent. */
+  is_waiting: boolean;
+}
+
+export interface AlertNote {
+  at: number;
+  first_seq: number;
+  last_seq: number;
+  /** Absent if it is about all devices of the user. */
+  device_id?: string;
+  /** A word of `AlertOutcome` in `crates/proto/src/alerts.rs`, or a later one. */
+  outcome: string;
+  /** The reason, or the answer of the push service, verbatim. */
+  detail: string;
 }
 
 /** The place of a level, 0 to 3. */

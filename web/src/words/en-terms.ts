@@ -182,6 +182,11 @@ const settings = {
   slow_reader_entries: 'Entries a second for a slow reader (0: all that fit)',
   shared_read_ms: 'A page of history serves others for (0: not at all)',
   alert_hold_seconds: 'Alerts wait longer by',
+  user_sends: 'Messages of one user',
+  user_write_kib: 'Size of the messages and changes of one user',
+  user_requests: 'Requests of one user',
+  address_requests: 'New sockets and calls without a token, of one address',
+  address_logins: 'Sign-ups and logins of one address',
 };
 
 const units = {
@@ -192,6 +197,10 @@ const units = {
   share: 'of 1',
   joins: 'joins/s',
   entries: 'entries/s',
+  messages: 'messages/s',
+  kib: 'KiB/s',
+  requests: 'requests/s',
+  logins: 'logins/s',
 };
 
 export type Setting = keyof typeof settings;

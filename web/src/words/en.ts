@@ -1,11 +1,13 @@
-// Every word of the page, together with `en-tasks.ts` and `en-terms.ts`. This module is the type; `ko.ts` satisfies it.
+// Every word of the page, together with `en-alerts.ts`, `en-tasks.ts` and `en-terms.ts`. This module is the type; `ko.ts` satisfies it.
 
+import { alerts } from './en-alerts';
 import { plural, tasks } from './en-tasks';
 import { terms } from './en-terms';
 
 export const en = {
   ...terms,
   ...tasks,
+  alerts,
   locale: 'en',
   title: 'Madang operator',
   skip: 'Skip to the content',
@@ -14,6 +16,7 @@ export const en = {
     channels: 'Channels',
     nodes: 'Nodes',
     guarantees: 'Guarantees',
+    alerts: 'Alerts',
     configuration: 'Configuration',
     audit: 'Audit',
   },
@@ -122,7 +125,6 @@ export const en = {
     level: 'Level',
     channel: 'Channel',
     cause: 'Cause',
-    trend: 'Cost, 5 min',
     cost: 'Cost/s',
     sends: 'Msg/s',
     joins: 'Joins/s',
@@ -160,7 +162,6 @@ export const en = {
     joins: (count: string) => `${count} joins`,
     reads: (count: string) => `${count} reads`,
     sends: (count: string) => `${count} messages refused`,
-    total: (count: string) => `${count} in all`,
     nothing: 'nothing',
   },
   detail: {
@@ -208,7 +209,6 @@ export const en = {
     notReady: 'not ready',
     silent: (age: string) => `silent for ${age}`,
     answering: 'answers this page',
-    version: 'Version',
     config: 'Configuration',
     behind: 'behind',
     connections: 'Connections',
@@ -226,19 +226,14 @@ export const en = {
   guarantees: {
     title: 'Guarantees',
     lead: (node: string) => `As ${node} sees them, since its process started.`,
-    id: 'Number',
-    meaning: 'Meaning',
-    state: 'State',
     held: 'held',
     breaches: (count: number, shown: string) =>
       `${shown} ${plural(count, 'possible breach', 'possible breaches')}`,
     last: (ago: string, time: string) => `last ${ago} ago (${time})`,
-    todo: 'What to do',
     unknown: 'A guarantee that this page does not know.',
     none: 'The answering node watches no guarantee.',
   },
   errors: {
-    title: 'That did not work',
     unreachable: 'The server does not answer.',
     unauthorized: 'Your access has ended. Enter your secret to continue.',
     forbidden: 'Your access may look, but not change anything.',

@@ -152,6 +152,11 @@ const settings: Record<Setting, string> = {
   slow_reader_entries: '느린 독자의 초당 항목 (0: 들어가는 만큼)',
   shared_read_ms: '기록 한 쪽을 함께 쓰는 시간 (0: 쓰지 않음)',
   alert_hold_seconds: '알림을 더 기다리는 시간',
+  user_sends: '사용자 한 명의 메시지',
+  user_write_kib: '사용자 한 명의 메시지와 변경의 크기',
+  user_requests: '사용자 한 명의 요청',
+  address_requests: '주소 하나의 새 소켓과 토큰 없는 호출',
+  address_logins: '주소 하나의 가입과 로그인',
 };
 
 const units: Record<Unit, string> = {
@@ -162,6 +167,10 @@ const units: Record<Unit, string> = {
   share: '1 중',
   joins: '입장/초',
   entries: '항목/초',
+  messages: '메시지/초',
+  kib: 'KiB/초',
+  requests: '요청/초',
+  logins: '로그인/초',
 };
 
 export const koTerms: typeof terms = { help, guaranteeTexts, settings, units };

@@ -1,10 +1,12 @@
 import type { Words } from './en';
+import { koAlerts } from './ko-alerts';
 import { koTasks } from './ko-tasks';
 import { koTerms } from './ko-terms';
 
 export const ko: Words = {
   ...koTerms,
   ...koTasks,
+  alerts: koAlerts,
   locale: 'ko',
   title: '마당 운영자',
   skip: '본문으로 건너뛰기',
@@ -13,6 +15,7 @@ export const ko: Words = {
     channels: '채널',
     nodes: '노드',
     guarantees: '보증',
+    alerts: '알림',
     configuration: '설정',
     audit: '감사',
   },
@@ -112,7 +115,6 @@ export const ko: Words = {
     level: '단계',
     channel: '채널',
     cause: '원인',
-    trend: '비용, 5분',
     cost: '비용/초',
     sends: '메시지/초',
     joins: '입장/초',
@@ -150,7 +152,6 @@ export const ko: Words = {
     joins: (count) => `입장 ${count}건`,
     reads: (count) => `읽기 ${count}건`,
     sends: (count) => `거절된 메시지 ${count}건`,
-    total: (count) => `모두 ${count}`,
     nothing: '없음',
   },
   detail: {
@@ -196,7 +197,6 @@ export const ko: Words = {
     notReady: '준비 안 됨',
     silent: (age) => `${age} 동안 응답 없음`,
     answering: '이 화면에 응답',
-    version: '버전',
     config: '설정',
     behind: '뒤처짐',
     connections: '연결',
@@ -214,18 +214,13 @@ export const ko: Words = {
   guarantees: {
     title: '보증',
     lead: (node) => `${node} 노드가 프로세스 시작 이후 본 것입니다.`,
-    id: '번호',
-    meaning: '뜻',
-    state: '상태',
     held: '유지',
     breaches: (_count, shown) => `위반 가능성 ${shown}회`,
     last: (ago, time) => `마지막 ${ago} 전 (${time})`,
-    todo: '할 일',
     unknown: '이 화면이 모르는 보증입니다.',
     none: '응답한 노드가 감시하는 보증이 없습니다.',
   },
   errors: {
-    title: '되지 않았습니다',
     unreachable: '서버가 응답하지 않습니다.',
     unauthorized: '접근이 끝났습니다. 계속하려면 비밀 값을 입력하세요.',
     forbidden: '볼 수만 있고 바꿀 수는 없습니다.',
