@@ -12,7 +12,7 @@ export class Refusal extends Error {
   }
 }
 
-const BOUNDS = { batch_ms: 1_000, slow_mode_seconds: 21_600, joins_per_second: 1_000_000 };
+const BOUNDS = { batch_ms: 1_000, slow_mode_seconds: 21_600, joins_per_second: 100_000 };
 const LEVELS = ['normal', 'warm', 'hot', 'blazing'];
 /** An override is measured this long after it was set, or at its end. */
 const MEASURED_MS = 300_000;

@@ -80,7 +80,7 @@ impl Operators {
     }
 
     async fn record(&self, measured: &Measured) -> crate::refusal::Result<()> {
-        let Some(outcome) = measured.words() else { return Ok(()) };
+        let outcome = measured.words();
         let who = Who { name: "madang".to_owned(), from: String::new() };
         let (kind, channel) = (ActKind::OverrideMeasured, Some(measured.channel));
         let entry = Entry { who: &who, kind, channel, why: "", base: None };
@@ -90,24 +90,23 @@ impl Operators {
 }
 
 impl Measured {
-    /// `None` if it was too short to say anything.
     #[expect(clippy::cast_precision_loss, reason = "counts of minutes are far below 2^52")]
-    fn words(&self) -> Option<String> {
+    fn words(&self) -> String {
         let (at, paced) = self.last;
         let lasted = at.saturating_sub(self.begun);
         if lasted < LEAST {
-            return None;
+            return format!("act {} held for {} s, too short to measure", self.act, lasted.as_secs());
         }
         let minute =
             |after: u64, before: u64| after.saturating_sub(before) as f64 * 60.0 / lasted.as_secs_f64();
         let frames = minute(paced.frames, self.before.frames);
         let joins = minute(paced.joins_refused, self.before.joins_refused);
         let Forecast { frames: [_, frames_forecast], joins_refused: joins_forecast, .. } = self.forecast;
-        Some(format!(
+        format!(
             "within {} s after act {}: {frames:.0} frames a minute came, {frames_forecast:.0} were forecast; {joins:.0} joins a \
              minute were refused, {joins_forecast:.0} were forecast",
             lasted.as_secs(),
             self.act
-        ))
+        )
     }
 }

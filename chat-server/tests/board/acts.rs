@@ -114,6 +114,6 @@ async fn an_operator_asks_why_there_was_no_alert() {
     let query = |handle: &str| format!("handle={handle}&channel_id={}&seq=1", stage.channel);
     let history = ask(&query("carl")).await;
     assert_eq!((history.status, &history.body["is_waiting"]), (200, &json!(false)), "{}", history.body);
-    assert_eq!(refused(&ask(&query("nobody")).await), (404, "not_found", ""));
+    assert_eq!(refused(&ask(&query("nobody")).await), (404, "not_found", "handle"));
     assert_eq!(ask("handle=carl&seq=1").await.status, 400);
 }

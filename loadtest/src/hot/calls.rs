@@ -200,24 +200,29 @@ impl Calls {
 
     async fn make(&self, mut http: Http, call: &Call) {
         let begun = Instant::now();
-        let is_open = match http.call(&call.line, Some(self.plan.token(call))).await {
-            Ok(answer) => {
-                lock(&self.latency).saturating_record(micros(begun.elapsed()));
-                self.plan.end(call, self.count(call.kind, &answer));
-                true
+        // The server closes connections that are idle for long. As a browser does, such a call is made once more; all are idempotent.
+        for is_last in [false, true] {
+            match http.call(&call.line, Some(self.plan.token(call))).await {
+                Ok(answer) => {
+                    lock(&self.latency).saturating_record(micros(begun.elapsed()));
+                    self.plan.end(call, self.count(call.kind, &answer));
+                    lock(&self.idle).push_back(http);
+                    return;
+                }
+                Err(error) if is_last => self.fail(format!("{}: {error:#}", call.line)),
+                Err(_) => {}
             }
-            Err(error) => {
-                self.fail(format!("{}: {error:#}", call.line));
-                self.plan.end(call, false);
-                false
+            // A connection that cannot be replaced is one less; without any, all further calls count as skipped.
+            match Http::connect(&self.addr, source(0)).await {
+                Ok(another) => http = another,
+                Err(error) => {
+                    self.fail(format!("{}: {error:#}", call.line));
+                    return self.plan.end(call, false);
+                }
             }
-        };
-        // A connection that cannot be replaced is one less; without any, all further calls count as skipped.
-        if is_open {
-            lock(&self.idle).push_back(http);
-        } else if let Ok(http) = Http::connect(&self.addr, source(0)).await {
-            lock(&self.idle).push_back(http);
         }
+        self.plan.end(call, false);
+        lock(&self.idle).push_back(http);
     }
 
     /// Counts an answer. Returns whether the call succeeded.

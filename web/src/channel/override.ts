@@ -11,7 +11,7 @@ export const PLAN_VALID_MS = 60_000;
 export const BOUNDS = {
   batch_ms: [0, 1_000],
   slow_mode_seconds: [0, 21_600],
-  joins_per_second: [0, 1_000_000],
+  joins_per_second: [0, 100_000],
 } as const;
 
 export type NumberField = keyof typeof BOUNDS;

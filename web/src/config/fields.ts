@@ -23,11 +23,11 @@ export const HEATED = ['warm', 'hot', 'blazing'] as const;
 type Shape = [setting: Setting, unit: Unit, least: number, most: number];
 
 const COSTS: Shape[] = [
-  ['entry', 'cost', 0, 1_000],
-  ['delivery', 'cost', 0, 1_000],
-  ['kib', 'cost', 0, 1_000],
-  ['read', 'cost', 0, 1_000],
-  ['join', 'cost', 0, 1_000],
+  ['entry', 'cost', 0, 1_000_000],
+  ['delivery', 'cost', 0, 1_000_000],
+  ['kib', 'cost', 0, 1_000_000],
+  ['read', 'cost', 0, 1_000_000],
+  ['join', 'cost', 0, 1_000_000],
 ];
 
 const BARS: Shape[] = [
@@ -43,12 +43,12 @@ const CAPACITY: Shape[] = [
 
 const PACING: Shape[] = [
   ['batch_ms', 'ms', 0, 1_000],
-  ['heads_seconds', 's', 1, 3_600],
-  ['joins_per_second', 'joins', 0, 1_000_000],
+  ['heads_seconds', 's', 1, 60],
+  ['joins_per_second', 'joins', 0, 100_000],
   ['slow_mode_seconds', 's', 0, 21_600],
-  ['slow_reader_entries', 'entries', 0, 1_000_000],
-  ['shared_read_ms', 'ms', 0, 10_000],
-  ['alert_hold_seconds', 's', 0, 3_600],
+  ['slow_reader_entries', 'entries', 0, 100_000],
+  ['shared_read_ms', 'ms', 0, 1_000],
+  ['alert_hold_seconds', 's', 0, 600],
 ];
 
 const RATES: Shape[] = [

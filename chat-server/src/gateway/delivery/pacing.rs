@@ -29,8 +29,9 @@ const CROWD: usize = 128;
 /// For how long entries of a channel wait at any level behind others that were delivered, for each subscriber: about the time that it
 /// takes to write to all of them. A channel of thousands becomes busy before it is known to be hot.
 const BEHIND: Duration = Duration::from_micros(10);
-/// Shorter waits are none.
+/// Shorter waits are none, and no wait is longer.
 const LEAST: Duration = Duration::from_millis(5);
+const MOST: Duration = Duration::from_millis(250);
 
 /// A part of the subscribers of a channel, by the numbers of their connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +94,8 @@ impl Pacer {
     /// Rows to deliver now: these, with those that were held before them. Nothing if they are held too. `window` is that of the level.
     fn hold(&self, open: &OpenRows, window: Duration, now: Duration, subscribers: usize) -> Hold {
         let mut held = self.held.lock();
-        let behind = BEHIND * u32::try_from(subscribers).unwrap_or(u32::MAX);
-        let behind = if behind < LEAST { Duration::ZERO } else { behind };
+        let behind = BEHIND.saturating_mul(u32::try_from(subscribers).unwrap_or(u32::MAX));
+        let behind = if behind < LEAST { Duration::ZERO } else { behind.min(MOST) };
         let (mut entry, is_first) = match held.entry(open.channel) {
             Entry::Occupied(entry) => (entry, false),
             Entry::Vacant(_) if window.is_zero() && behind.is_zero() => return Hold::Pass,

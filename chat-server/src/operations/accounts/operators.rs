@@ -5,7 +5,7 @@ use std::sync::Arc;
 use madang_auth::InvitationCode;
 use madang_ids::{DeviceId, Millis};
 use madang_proto::rest::{DeviceCard, Page};
-use madang_proto::{ErrorBody, UserCard, limits};
+use madang_proto::{ErrorBody, ErrorCode, UserCard, limits};
 use madang_store::{Invitation, User, UserState};
 use serde::{Deserialize, Serialize};
 
@@ -202,7 +202,8 @@ impl Operations {
     pub(in crate::operations) async fn account_row(&self, handle: &str) -> Result<User> {
         let handle = check_handle(handle)?;
         let user = self.store.user_by_handle(&handle).await?;
-        Ok(user.ok_or_else(|| ErrorBody::not_found("user"))?)
+        let absent = || ErrorBody::field(ErrorCode::NotFound, "handle", "user was not found");
+        Ok(user.ok_or_else(absent)?)
     }
 }
 

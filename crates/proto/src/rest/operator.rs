@@ -393,6 +393,7 @@ pub struct OperatorConfig {
     /// The configuration.
     pub config: RuntimeConfig,
     /// The rates in the configuration file of the answering node. They hold where `config.limits` names none.
+    #[serde(default)]
     pub file_limits: RateLimits,
 }
 
