@@ -166,7 +166,8 @@ async fn an_override_is_tried_set_recorded_and_ends_by_itself() {
         (json!("override_set"), json!(stage.channel), json!("the doors are closed"))
     );
     let more = format!("/acts?before={}", acts["next"].as_str().unwrap());
-    assert_eq!(stage.call("GET", &more, &token, None).await.body["items"].as_array().unwrap().len(), 2);
+    // The first override, its outcome, and the act that added the operator.
+    assert_eq!(stage.call("GET", &more, &token, None).await.body["items"].as_array().unwrap().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,13 +4,13 @@ mod accounts;
 mod connect;
 mod export;
 mod operator;
+mod operator_acts;
 mod push;
 
 use std::collections::BTreeMap;
 
 use madang_ids::{ChannelId, ClientMsgId, Millis, Ordinal, SealedCursor, Seq, UserId};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::alerts::AlertLevel;
 use crate::cards::{ChannelCard, ChannelKind, Role, UserCard};
@@ -26,10 +26,13 @@ pub use accounts::{
 pub use connect::{AssignedNode, Assignment, Connect, Waiting};
 pub use export::{ChannelMessage, ExportEnd, ExportLine, ExportedChannel, ExportedReaction, Stay};
 pub use operator::{
-    ActCard, ActKind, ActQuery, AlertTrace, Board, BoardNode, ChannelName, ConfigChange, EndOverride,
-    Forecast, GuaranteeRow, HeatCause, HeatChangeRow, HeatPoint, HotDetail, HotRow, OperatorConfig,
+    Board, BoardNode, Forecast, GuaranteeRow, HeatCause, HeatChangeRow, HeatPoint, HotDetail, HotRow,
     OperatorScope, OperatorSignIn, OperatorToken, OverrideAnswer, OverrideCard, OverrideSettings,
-    OverrideWish, Quantiles, RateLimits, RuntimeConfig, SenderRow, ShowName, Spared, WorkRow,
+    OverrideWish, Quantiles, SenderRow, Spared, WorkRow,
+};
+pub use operator_acts::{
+    ActCard, ActKind, ActQuery, AlertTrace, ChannelName, ConfigChange, EndOverride, OperatorConfig,
+    RateLimits, RuntimeConfig, ShowName,
 };
 pub use push::{
     AlertData, AlertHistory, AlertKind, AlertQuery, DeadLetterCard, NewAlertSettings, PushInfo,

@@ -2,8 +2,8 @@
 //! instead of a hundred, and frames that are enqueued for a connection before its turn go out in the same write.
 //!
 //! Connections that only have entries of open channels are written to by a thread beside each task. It has a lower priority than the rest
-//! of the process, so a message to one user does not wait behind five thousand writes of a hot channel: whoever has something else
-//! to do gets the processor at once.
+//! of the process, so a message to one user does not wait behind five thousand writes of a hot channel: other work gets the
+//! processor at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

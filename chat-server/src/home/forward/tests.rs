@@ -16,6 +16,7 @@ use madang_service::{Clock, Drain, ManualClock, Metrics, Tasks};
 use madang_store::model::{Faults, Model, ModelConfig};
 use madang_store::{Channel, ChannelStore, LogStore};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::consent::Consent;
@@ -325,7 +326,8 @@ async fn a_node_asks_the_others_for_their_boards_and_does_not_wait_for_one_that_
     let mut questions = stage.far.take_board_questions().unwrap();
     assert!(stage.far.take_board_questions().is_none());
     let (far, heats) = (stage.far.clone(), Arc::clone(&stage.far.0.heats));
-    let answers = tokio::spawn(async move {
+    let mut answers = JoinSet::new();
+    answers.spawn(async move {
         while let Some(question) = questions.recv().await {
             let board = Board { node: "far".to_owned(), ..Board::default() };
             let detail = question.channel.map(|channel| heats.detail(channel));
@@ -338,7 +340,7 @@ async fn a_node_asks_the_others_for_their_boards_and_does_not_wait_for_one_that_
     let (boards, details) = stage.near.ask_boards(Some(stage.channel.card.id)).await;
     assert_eq!((boards.len(), details[0].row.channel_id), (1, stage.channel.card.id));
     // It is shown as it was, for a minute.
-    answers.abort();
+    answers.abort_all();
     stage.hand.advance(Duration::from_secs(10));
     let begun = std::time::Instant::now();
     assert_eq!(nodes(&stage.near.ask_boards(None).await.0), ["far"]);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use madang_testkit::{Config, FleetNodes, Rest, Socket};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::place;
 
@@ -107,7 +108,7 @@ async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
     assert_eq!(put.status, 200, "{}", put.body);
 
     // One member reads on each node.
-    let mut readers = Vec::new();
+    let mut readers = JoinSet::new();
     for number in 0..NODES {
         let reader =
             rest.sign_up(&format!("reader{number}")).await["access_token"].as_str().unwrap().to_owned();
@@ -116,7 +117,7 @@ async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
         let subscribe = json!({ "type": "subscribe", "id": "1", "channel_id": channel });
         socket.send(&subscribe).await.unwrap();
         socket.next_of("heads").await;
-        readers.push(tokio::spawn(async move { while socket.next().await.is_ok() {} }));
+        readers.spawn(async move { while socket.next().await.is_ok() {} });
     }
 
     let mut stage = Stage { nodes, owner, operator, channel, sent: 0 };
@@ -147,5 +148,4 @@ async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
         stage.nodes.start_killed().await.unwrap();
         assert_eq!(stage.board(by).await["channels"].as_array().unwrap().len(), 1);
     }
-    readers.iter().for_each(tokio::task::JoinHandle::abort);
 }
