@@ -154,6 +154,8 @@ mod tests {
     use super::*;
     use crate::overload::report::tests::figures;
 
+    type Fault = fn(&mut Figures);
+
     fn missed(change: impl FnOnce(&mut Figures)) -> Vec<String> {
         let mut figures = figures();
         change(&mut figures);
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_fault_misses_one_bound() {
-        let faults: [(fn(&mut Figures), &str); 12] = [
+        let faults: [(Fault, &str); 12] = [
             (|figures| figures.has_run = Some(false), "the server runs"),
             (|figures| figures.silent_seconds = 1, "the server runs"),
             (|figures| figures.offered_share = 0.7, "was offered"),

@@ -9,14 +9,14 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use madang_proto::Content;
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::args::Overload;
 use super::recorder::{Phase, Recorder, Second};
 use super::stage::{PROBES, Stage};
 use super::talk::Load;
-use super::tally::{ByClass, Counts};
+use super::tally::Counts;
 use crate::bench::figures::figure;
 use crate::instruments::history::{self, Acked, sent_us};
 use crate::instruments::usage::ServerProcess;
@@ -79,7 +79,6 @@ pub(super) struct Found {
     /// Begin and end of the overload.
     pub(super) begun: Instant,
     pub(super) ended: Instant,
-    pub(super) offered: ByClass,
     /// The answers to the pairs, the quiet pair, and the streams, in the whole run.
     pub(super) answers: Vec<(&'static str, Counts, Option<String>)>,
     /// Answers to messages of the pairs in the overload.
@@ -95,7 +94,7 @@ struct Course<'a> {
     args: &'a Overload,
     stage: Stage,
     phase: watch::Sender<Phase>,
-    recorder: JoinHandle<anyhow::Result<Vec<Second>>>,
+    recorder: JoinSet<anyhow::Result<Vec<Second>>>,
     talks: JoinSet<(usize, Vec<Acked>)>,
     /// Ends the streams when it is dropped.
     _streams: JoinSet<()>,
@@ -105,7 +104,8 @@ struct Course<'a> {
 pub(super) async fn play(args: &Overload, mut stage: Stage, server: ServerProcess) -> anyhow::Result<Found> {
     let runs = server.runs();
     let (phase, phases) = watch::channel(Phase::Quiet);
-    let recorder = tokio::spawn(Recorder::new(&stage, server).run(phases));
+    let mut recorder = JoinSet::new();
+    recorder.spawn(Recorder::new(&stage, server).run(phases));
     let mut talks = JoinSet::new();
     for (number, talk) in std::mem::take(&mut stage.talks).into_iter().enumerate() {
         talks.spawn(async move {
@@ -146,7 +146,7 @@ impl Course<'_> {
         self.cool().await;
         let per_second = capacity * self.args.factor;
         println!("overload: {} s with {per_second:.0} messages a second", self.args.seconds);
-        let (before, offered) = (self.stage.crowd.messages.counts(), self.offered());
+        let before = self.stage.crowd.messages.counts();
         self.phase.send_replace(Phase::Overload);
         let begun = Instant::now();
         self.offer(per_second);
@@ -155,17 +155,14 @@ impl Course<'_> {
         println!("recovery: {} s with {} messages a second", RECOVERY.as_secs(), self.args.light);
         self.phase.send_replace(Phase::Recovery);
         self.light();
-        let offered_since = self.offered();
         let overload = self.stage.crowd.messages.counts().since(&before);
         sleep(RECOVERY.saturating_sub(ended.elapsed())).await;
-        let offered = std::array::from_fn(|class| offered_since[class] - offered[class]);
         self.end(Found {
             steps,
             capacity,
             seconds: Vec::new(),
             begun,
             ended,
-            offered,
             answers: Vec::new(),
             overload,
             stored: Stored::default(),
@@ -263,17 +260,13 @@ impl Course<'_> {
         streams + self.stage.crowd.messages.counts().shed
     }
 
-    fn offered(&self) -> ByClass {
-        super::recorder::offered(&self.stage.crowd, &self.stage.probe, &self.stage.streams)
-    }
-
     /// Waits for the missing answers, and checks the history.
-    async fn end(self, mut found: Found) -> anyhow::Result<Found> {
+    async fn end(mut self, mut found: Found) -> anyhow::Result<Found> {
         self.phase.send_replace(Phase::End);
         for load in [&self.stage.load, &self.stage.probing] {
             load.send_replace(Load::End);
         }
-        found.seconds = self.recorder.await.context("the recorder has failed")??;
+        found.seconds = self.recorder.join_next().await.context("the recorder has ended")???;
         for second in &mut found.seconds {
             let (at, begun) = (second.ended, found.begun);
             // One of the two is zero: `duration_since` of a later time is.

@@ -170,8 +170,10 @@ impl Recorder {
         self.crowd.messages.take(&mut times.ack, &mut times.refusal)?;
         self.probe.messages.take(&mut times.probe_ack, &mut times.refusal)?;
         let mut other = Times::new()?.ack;
-        for stream in self.streams.all() {
-            stream.tally.take(&mut other, &mut times.refusal)?;
+        let streams = self.streams.all();
+        let tallies = streams.iter().map(|stream| &stream.tally).chain([&self.crowd.receipts]);
+        for tally in tallies {
+            tally.take(&mut other, &mut times.refusal)?;
         }
         if let Some(delivery) = &self.probe.delivery {
             let mut delivery = lock(delivery);
@@ -254,7 +256,7 @@ impl Recorder {
 }
 
 /// Requests by class so far. Alerts are not offered: nobody has a device for them.
-pub(super) fn offered(crowd: &Crowd, probe: &Crowd, streams: &Streams) -> ByClass {
+fn offered(crowd: &Crowd, probe: &Crowd, streams: &Streams) -> ByClass {
     let count = |class| match class {
         // Both crowds count in the same place.
         Class::Presence => crowd.typing.load(Ordering::Relaxed) + streams.presence.tally.counts().offered,

@@ -135,10 +135,13 @@ impl Figures {
         let overload = || seconds.iter().filter(|second| second.phase == Phase::Overload);
         let lasted = (found.ended - found.begun).as_secs_f64();
         let after = || seconds.iter().filter(|second| second.phase >= Phase::Overload);
-        let shed = after().fold(ByClass::default(), |sum, second| {
-            std::array::from_fn(|class| sum[class] + second.shed[class])
-        });
-        let refused = |class: usize| figure(shed[class]) / figure(found.offered[class].max(1));
+        let sum = |of: fn(&Second) -> &ByClass| {
+            overload().fold(ByClass::default(), |sum, second| {
+                std::array::from_fn(|class| sum[class] + of(second)[class])
+            })
+        };
+        let (offered, shed) = (sum(|second| &second.offered), sum(|second| &second.shed));
+        let refused = |class: usize| figure(shed[class]) / figure(offered[class].max(1));
         let messages = Class::Messages as usize;
         let wanted = found.capacity * args.factor * lasted;
         let rss = |from: f64, to: f64| {
@@ -153,11 +156,11 @@ impl Figures {
             capacity: found.capacity,
             offered_share: figure(found.overload.offered) / wanted,
             acked_share: figure(found.overload.done) / lasted / found.capacity,
-            offered: found.offered,
+            offered,
             shed,
             messages_shed_share: refused(messages),
             is_last: (0..messages)
-                .all(|class| found.offered[class] < ENOUGH || refused(class) >= refused(messages)),
+                .all(|class| offered[class] < ENOUGH || refused(class) >= refused(messages)),
             level_max: seconds.iter().filter_map(|second| second.shed_level).max().unwrap_or_default(),
             seconds_with_refusals: after().filter(|second| second.shed.iter().any(|count| *count > 0)).count()
                 as u64,

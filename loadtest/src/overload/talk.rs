@@ -22,6 +22,8 @@ use crate::instruments::history::{Acked, number, sent_us};
 
 /// Prefix of a refusal.
 const ERROR: &[u8] = br#"{"type":"error""#;
+/// Prefix of the answer to a read marker.
+const DONE: &[u8] = br#"{"type":"done""#;
 /// Bytes of one read.
 const READ_BYTES: usize = 4 * 1024;
 /// Messages of one pair without an answer. What is due beyond is not sent, so the generator's memory is bounded.
@@ -54,7 +56,7 @@ pub(super) struct Crowd {
     pub(super) messages: Arc<Tally>,
     /// Typing frames that the server publishes.
     pub(super) typing: Arc<AtomicU64>,
-    /// Read markers. They are done when the sender gets a receipt; the server may skip those that are overtaken.
+    /// Read markers. A client that waits for an answer skips those that are overtaken meanwhile.
     pub(super) receipts: Arc<Tally>,
     /// Times from send to delivery, if they are measured: to parse entries costs processor time.
     pub(super) delivery: Option<Arc<std::sync::Mutex<Histogram<u64>>>>,
@@ -74,6 +76,9 @@ pub(super) struct Talk {
     next: Instant,
     typed: Option<Instant>,
     in_flight: u64,
+    /// The read marker that is due, and the time at which the one without an answer was sent.
+    unmarked: Option<u64>,
+    marked: Option<Instant>,
     acked: Vec<Acked>,
     /// Frames that are not written yet, of both users.
     out: Vec<u8>,
@@ -102,6 +107,8 @@ impl Talk {
             next: Instant::now(),
             typed: None,
             in_flight: 0,
+            unmarked: None,
+            marked: None,
             acked: Vec::new(),
             out: Vec::new(),
             marks: Vec::new(),
@@ -123,7 +130,7 @@ impl Talk {
             };
             let Err(error) = talked else { return (self.number, self.acked) };
             self.crowd.messages.close(self.in_flight, format!("pair {}: {error:#}", self.number));
-            self.in_flight = 0;
+            (self.in_flight, self.unmarked, self.marked) = (0, None, None);
             self.out.clear();
             self.marks.clear();
             sleep(RECONNECT).await;
@@ -209,8 +216,6 @@ impl Talk {
         talker.frames(|frame| {
             if frame.starts_with(br#"{"type":"ack""#) || frame.starts_with(ERROR) {
                 answers.push(frame.to_vec());
-            } else if frame.starts_with(br#"{"type":"receipt""#) {
-                add(&self.crowd.receipts.done, 1);
             }
         })?;
         for frame in answers {
@@ -225,7 +230,8 @@ impl Talk {
             match Acked::parse(frame) {
                 Some(acked) => {
                     self.acked.push(acked);
-                    self.mark(acked.seq);
+                    self.unmarked = Some(acked.seq);
+                    self.mark();
                     Outcome::Done
                 }
                 None => Outcome::Failed(format!("not an ack: {}", String::from_utf8_lossy(frame))),
@@ -243,17 +249,22 @@ impl Talk {
         self.crowd.messages.end(outcome, Duration::from_micros(took));
     }
 
-    /// The listener has read the message.
-    fn mark(&mut self, seq: u64) {
-        let read = format!(r#"{{"type":"read","channel_id":"{}","seq":{seq}}}"#, self.channel);
+    /// The listener has read up to the last message. One marker is in progress at a time.
+    fn mark(&mut self) {
+        let Some(seq) = self.unmarked.take_if(|_| self.marked.is_none()) else { return };
+        self.marked = Some(Instant::now());
+        let read = format!(r#"{{"type":"read","id":"r","channel_id":"{}","seq":{seq}}}"#, self.channel);
         put_frame(&mut self.marks, read.as_bytes(), true);
         add(&self.crowd.receipts.offered, 1);
     }
 
-    fn take_entries(&self, listener: &mut Socket) -> anyhow::Result<()> {
+    fn take_entries(&mut self, listener: &mut Socket) -> anyhow::Result<()> {
+        let mut answer = None;
         listener.frames(|frame| {
             if frame.starts_with(ERROR) {
-                self.crowd.receipts.end(Outcome::refused(frame), Duration::ZERO);
+                answer = Some(Outcome::refused(frame));
+            } else if frame.starts_with(DONE) {
+                answer = Some(Outcome::Done);
             } else if let Some(delivery) = self.crowd.delivery.as_ref().filter(|_| frame.starts_with(ENTRIES))
             {
                 let text = memmem::find(frame, TEXT.as_bytes()).map(|at| &frame[at + TEXT.len()..]);
@@ -262,7 +273,13 @@ impl Talk {
                     lock(delivery).saturating_record(now_us().saturating_sub(sent_us));
                 }
             }
-        })
+        })?;
+        if let Some((outcome, marked)) = answer.zip(self.marked) {
+            self.crowd.receipts.end(outcome, marked.elapsed());
+            self.marked = None;
+            self.mark();
+        }
+        Ok(())
     }
 }
 
