@@ -12,6 +12,7 @@ use madang_proto::ChannelKind;
 use crate::bench::args::{Bench, Reference};
 use crate::fleet::Role;
 use crate::hot::Hot;
+use crate::overload::Overload;
 
 /// Between kills, or between drops.
 const SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     /// A storm in one open channel: messages, joins and reads at rates that wait for nothing, while bystanders talk in
     /// direct channels. Exit code 1: a bound was missed, or an entry was lost; 2: the run failed.
     Hot(Box<Hot>),
+    /// More than a server can do, of all kinds of requests, after a search for its capacity: it must refuse the least
+    /// important ones first, lose nothing, and recover. Exit code 1: a bound was missed; 2: the run failed.
+    Overload(Box<Overload>),
     /// A bare server that serves as the reference.
     #[command(subcommand, hide = true)]
     Reference(Reference),

@@ -1,7 +1,8 @@
 //! `madang-loadtest`: replays real conversations through a server, with kills, and judges whether the guarantees held.
 //!
 //! The course of a run: [`corpus`] → [`replay`] (creates users and channels and plays the days, one task per socket) →
-//! [`judge`] (of the raw frames) → [`report`]. [`bench`] measures instead, and [`hot`] drives a storm in one channel.
+//! [`judge`] (of the raw frames) → [`report`]. [`bench`] measures instead, [`hot`] drives a storm in one channel,
+//! and [`overload`] offers more than a server can do.
 //! Exit code 1 means that a guarantee was broken or a bound missed, 2 that the run failed.
 
 mod args;
@@ -9,8 +10,10 @@ mod bench;
 mod corpus;
 mod fleet;
 mod hot;
+mod instruments;
 mod judge;
 mod open_files;
+mod overload;
 mod replay;
 mod report;
 mod server;
@@ -45,6 +48,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Replay(args) => runtime(args.threads.into())?.block_on(replay::run(*args)),
         Command::Bench(bench) => runtime(BENCH_THREADS)?.block_on(bench::run(bench)),
         Command::Hot(hot) => runtime(BENCH_THREADS)?.block_on(hot::run(*hot)),
+        Command::Overload(overload) => runtime(BENCH_THREADS)?.block_on(overload::run(*overload)),
         Command::Reference(reference) => {
             runtime(BENCH_THREADS)?.block_on(bench::reference::run(reference)).map(|()| true)
         }

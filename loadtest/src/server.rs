@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::bench::people;
+
 /// Time limit of a start. The first start may build the server (`cargo run`).
 const START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Time limit of a drain.
@@ -40,6 +42,26 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts the server if there is a command, or checks that one is ready at `url`.
+    pub(crate) async fn start_or_find(
+        url: &str,
+        command: Option<String>,
+        log: Option<PathBuf>,
+        environment: &'static [(&'static str, &'static str)],
+    ) -> anyhow::Result<Option<Self>> {
+        let rest = people::rest(url)?;
+        match (command, rest.is_ready().await) {
+            (None, false) => bail!("no server is ready at {url}: start one, or pass its command as --server"),
+            (None, true) => Ok(None),
+            (Some(_), true) => bail!("another server already runs at {url}: stop it, or omit --server"),
+            (Some(command), false) => {
+                let log = log.unwrap_or_else(default_log);
+                println!("starting the server; its output goes to {}", log.display());
+                Ok(Some(Self::start_with(command, log, rest, environment).await?))
+            }
+        }
+    }
+
     /// Starts the server and waits until it is ready.
     pub(crate) async fn start(command: String, log: PathBuf, rest: Rest) -> anyhow::Result<Self> {
         Self::start_with(command, log, rest, &[]).await

@@ -114,16 +114,24 @@ fn take_answers(socket: &mut Socket, answers: &mut impl Answers) -> anyhow::Resu
 }
 
 fn put_burst(out: &mut Vec<u8>, pace: &Pace) -> anyhow::Result<()> {
-    for _ in 0..pace.burst {
-        let sent_us = now_us();
-        let send = Send {
-            channel_id: pace.channel,
-            client_msg_id: ClientMsgId::from_uuid(rand::random()),
-            body: Body { text: reader::text_of(sent_us, pace.sender, pace.text_bytes), ..Body::default() },
-        };
-        let id = Some(RequestId(sent_us.to_string()));
-        let request = Request { id, frame: ClientFrame::Send(Box::new(send)) };
-        put_frame(out, serde_json::to_string(&request)?.as_bytes(), true);
-    }
+    (0..pace.burst).try_for_each(|_| put_message(out, pace.channel, pace.sender, pace.text_bytes))
+}
+
+/// Appends the frame of a message. Its `id`, and the begin of its text, is the present time in microseconds.
+pub(crate) fn put_message(
+    out: &mut Vec<u8>,
+    channel_id: ChannelId,
+    sender: usize,
+    text_bytes: usize,
+) -> anyhow::Result<()> {
+    let sent_us = now_us();
+    let send = Send {
+        channel_id,
+        client_msg_id: ClientMsgId::from_uuid(rand::random()),
+        body: Body { text: reader::text_of(sent_us, sender, text_bytes), ..Body::default() },
+    };
+    let id = Some(RequestId(sent_us.to_string()));
+    let request = Request { id, frame: ClientFrame::Send(Box::new(send)) };
+    put_frame(out, serde_json::to_string(&request)?.as_bytes(), true);
     Ok(())
 }

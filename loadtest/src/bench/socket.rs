@@ -21,6 +21,21 @@ pub(crate) struct Socket {
     filled: usize,
 }
 
+/// The server does not open a socket.
+#[derive(Debug)]
+pub(crate) struct UpgradeRefused {
+    head: String,
+    pub(crate) body: String,
+}
+
+impl std::error::Error for UpgradeRefused {}
+
+impl std::fmt::Display for UpgradeRefused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "upgrade refused: {} {}", self.head, self.body)
+    }
+}
+
 /// The part of a `heads` frame that is used here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Heads {
@@ -54,10 +69,15 @@ impl Socket {
         loop {
             self.fill().await?;
             let text = String::from_utf8_lossy(&self.buffer[..self.filled]).into_owned();
-            if let Some(end) = text.find("\r\n\r\n") {
-                ensure!(text.starts_with("HTTP/1.1 101"), "upgrade refused: {text}");
+            let Some(end) = text.find("\r\n\r\n") else { continue };
+            if text.starts_with("HTTP/1.1 101") {
                 self.consume(end + 4);
                 return Ok(());
+            }
+            // The bodies of refusals are JSON objects.
+            if text.ends_with('}') || !text.contains("application/json") {
+                let body = text[end + 4..].to_owned();
+                return Err(UpgradeRefused { head: text[..end].to_owned(), body }.into());
             }
         }
     }

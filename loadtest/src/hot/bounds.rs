@@ -1,9 +1,7 @@
 //! The bounds of a run, and whether they were met.
 
-use serde::Serialize;
-
 use super::report::Figures;
-use crate::bench::figures::{figure, verdict};
+use crate::instruments::bound::Bound;
 
 /// The age of a message at its readers, at the 99th percentile.
 const FRESHNESS_P99_MS: f64 = 1_000.0;
@@ -16,22 +14,6 @@ const HOT_WITHIN_S: f64 = 2.0;
 /// Time from the end of the storm until its level is normal.
 const NORMAL_WITHIN_S: f64 = 180.0;
 const DELIVERIES_PER_CPU_SECOND: f64 = 1_000_000.0;
-
-/// A bound, as it is printed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Bound {
-    pub(super) what: String,
-    /// `None`: the figure is not known, or the bound is not demanded in this run.
-    pub(super) met: Option<bool>,
-    pub(super) figure: String,
-}
-
-impl Bound {
-    pub(super) fn line(&self) -> String {
-        let met = self.met.map_or("not judged", verdict);
-        format!("target: {}: {met} ({})", self.what, self.figure)
-    }
-}
 
 /// All bounds. `levels`: whether the level must rise and fall.
 pub(super) fn judge(figures: &Figures, levels: bool) -> Vec<Bound> {
@@ -51,11 +33,6 @@ pub(super) fn judge(figures: &Figures, levels: bool) -> Vec<Bound> {
     bounds.push(cost(figures.deliveries_per_cpu_second));
     bounds.extend(faults(figures));
     bounds
-}
-
-/// Whether no bound was missed.
-pub(super) fn all_met(bounds: &[Bound]) -> bool {
-    bounds.iter().all(|bound| bound.met != Some(false))
 }
 
 fn freshness(figures: &Figures) -> Bound {
@@ -124,18 +101,14 @@ fn faults(figures: &Figures) -> Vec<Bound> {
         ("sends with an unexpected answer", sends),
         ("calls with an unexpected answer", calls),
     ];
-    let bound = |(what, count): (&str, u64)| Bound {
-        what: format!("no {what}"),
-        met: Some(count == 0),
-        figure: format!("{:.0}", figure(count)),
-    };
-    none.into_iter().map(bound).collect()
+    none.into_iter().map(|(what, count)| Bound::none(what, count)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::hot::report::tests::figures;
+    use crate::instruments::bound::all_met;
 
     fn missed(figures: &Figures, levels: bool) -> Vec<String> {
         let bounds = judge(figures, levels).into_iter();

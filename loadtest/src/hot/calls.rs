@@ -14,10 +14,10 @@ use madang_proto::{ErrorBody, ErrorCode};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::http::{Answer, Http};
 use crate::bench::figures::{histogram, micros};
 use crate::bench::people::Person;
 use crate::bench::socket::source;
+use crate::instruments::http::{Answer, Http};
 
 /// Calls in progress at the same time: the connections that a server with limits allows one address.
 pub(super) const IN_PROGRESS: usize = 256;

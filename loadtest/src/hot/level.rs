@@ -7,8 +7,8 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::http::Http;
 use crate::bench::socket::source;
+use crate::instruments::http::Http;
 
 /// Time between two reads of the metrics.
 const EVERY: Duration = Duration::from_millis(100);

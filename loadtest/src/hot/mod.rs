@@ -1,44 +1,37 @@
 //! A storm in one channel, and whether it hurts anybody else: `madang-loadtest hot`.
 //!
 //! The course of a run: [`stage`] fills the server; [`storm`] drives a quiet phase, in which only pairs of bystanders
-//! talk; the storm itself, in which [`senders`] send into the channel and [`calls`] join, leave and read over [`http`];
-//! the end, in which the readers catch up and the [`level`] falls; then the check. [`recorder`] measures each second,
-//! with [`usage`]. Readers are processes of their own ([`watch`]): [`scan`] finds entries in their bytes, and [`check`]
-//! finds faults in the order of entries. [`history`] compares the acked messages with the store, [`bounds`] judges, and
-//! [`report`] writes, with [`plot`] and [`svg`]. `docs/hot-channels.md` describes what the server does.
+//! talk; the storm itself, in which [`senders`] send into the channel and [`calls`] join, leave and read;
+//! the end, in which the readers catch up and the [`level`] falls; then the check. [`recorder`] measures each second.
+//! Readers are processes of their own ([`watch`]): [`scan`] finds entries in their bytes, and [`check`] finds faults in
+//! the order of entries. [`bounds`] judges, and [`report`] writes. More parts are in [`crate::instruments`].
+//! `docs/hot-channels.md` describes what the server does.
 
 mod args;
 mod bounds;
 mod calls;
 mod check;
-mod history;
-mod http;
 mod level;
-mod plot;
 mod recorder;
 mod report;
 mod scan;
 mod senders;
 mod stage;
 mod storm;
-mod svg;
-mod usage;
 mod watch;
 
 use std::time::Duration;
-
-use anyhow::bail;
 
 pub(crate) use args::Hot;
 pub(crate) use watch::serve as serve_watchers;
 
 use crate::bench::figures::conditions;
-use crate::bench::people;
-use crate::server::{Server, default_log};
+use crate::instruments::bound::all_met;
+use crate::instruments::usage::ServerProcess;
+use crate::server::Server;
 
 use report::Report;
 use stage::Stage;
-use usage::ServerProcess;
 
 /// Time after which the freshness is measured a second time: the server needs some seconds to find the channel.
 const FIRST: Duration = Duration::from_secs(3);
@@ -49,12 +42,9 @@ const ENVIRONMENT: [(&str, &str); 2] =
 
 /// Runs the storm and judges it. Returns `false` if a bound was missed.
 pub(crate) async fn run(args: Hot) -> anyhow::Result<bool> {
-    let server = start_server(&args).await?;
-    let process = match (&server, args.pid) {
-        (Some(server), _) => server.group().map_or(ServerProcess::Unknown, ServerProcess::Group),
-        (None, Some(pid)) => ServerProcess::Pid(pid),
-        (None, None) => ServerProcess::Unknown,
-    };
+    let (url, log) = (&args.urls()[0], args.server_log.clone());
+    let server = Server::start_or_find(url, args.server.clone(), log, &ENVIRONMENT).await?;
+    let process = ServerProcess::of(server.as_ref(), args.pid);
     let conditions = vec![describe(&args), conditions()];
     conditions.iter().for_each(|line| println!("{line}"));
     let stage = Stage::build(&args).await?;
@@ -64,7 +54,7 @@ pub(crate) async fn run(args: Hot) -> anyhow::Result<bool> {
     }
     let bounds = bounds::judge(&figures, !args.no_level);
     let command = std::env::args().skip(1).collect::<Vec<String>>().join(" ");
-    let holds = bounds::all_met(&bounds);
+    let holds = all_met(&bounds);
     let storm_seconds = args.storm().as_secs_f64();
     let report = Report { command, conditions, holds, bounds, storm_seconds, figures, seconds };
     report.print();
@@ -89,22 +79,4 @@ fn describe(args: &Hot) -> String {
         args.seconds,
         args.bystanders
     )
-}
-
-async fn start_server(args: &Hot) -> anyhow::Result<Option<Server>> {
-    let rest = people::rest(&args.urls()[0])?;
-    match (args.server.clone(), rest.is_ready().await) {
-        (None, false) => {
-            bail!("no server is ready at {}: start one, or pass its command as --server", args.urls()[0])
-        }
-        (None, true) => Ok(None),
-        (Some(_), true) => {
-            bail!("another server already runs at {}: stop it, or omit --server", args.url)
-        }
-        (Some(command), false) => {
-            let log = args.server_log.clone().unwrap_or_else(default_log);
-            println!("starting the server; its output goes to {}", log.display());
-            Ok(Some(Server::start_with(command, log, rest, &ENVIRONMENT).await?))
-        }
-    }
 }

@@ -12,9 +12,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use super::calls::Calls;
 use super::level::{Level, Levels};
 use super::senders::Acks;
-use super::usage::{Machine, ServerProcess, cpu_seconds_of};
 use crate::bench::figures::{figure, histogram, quantile_ms};
 use crate::bench::readers::Readers;
+use crate::instruments::usage::{Machine, ServerProcess, cpu_seconds_of};
 
 /// Time between two checks whether all readers have everything.
 const LOOK: Duration = Duration::from_millis(200);

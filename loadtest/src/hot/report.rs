@@ -7,15 +7,15 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::bounds::Bound;
 use super::calls::Calls;
 use super::check::Outcome;
-use super::history::Stored;
-use super::level::Level;
-use super::plot::{Band, Line, Panel, plot};
+use super::level::{Level, Levels};
 use super::recorder::{Latencies, Second};
 use super::senders::Acks;
 use crate::bench::figures::{figure, quantile_ms};
+use crate::instruments::bound::Bound;
+use crate::instruments::history::Stored;
+use crate::instruments::plot::{Band, Drawing, Line, Panel};
 
 /// Everything that is written.
 #[derive(Debug, Serialize)]
@@ -371,10 +371,22 @@ fn plots_of(report: &Report) -> String {
     let mut bands = Vec::new();
     for same in seconds.chunk_by(|one, next| one.level == next.level) {
         let (level, to) = (same[0].level, same[same.len() - 1].at);
-        bands.push(Band { level, from, to });
+        bands.push(Band { tint: tint(level), from, to });
         from = to;
     }
-    plot(&report.command, &panels, &bands, report.storm_seconds)
+    let above = Levels::ALL.into_iter().filter(|level| *level > Level::Normal);
+    let legend = above.map(|level| (format!("{level:?}").to_lowercase(), tint(level))).collect();
+    let drawing = Drawing { bar: "storm", bar_ends: report.storm_seconds, bands, legend };
+    drawing.plot(&report.command, &panels)
+}
+
+const fn tint(level: Level) -> &'static str {
+    match level {
+        Level::Normal => "#ffffff",
+        Level::Warm => "#fef3c7",
+        Level::Hot => "#fed7aa",
+        Level::Blazing => "#fecaca",
+    }
 }
 
 /// A count as a rate.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use memchr::memmem;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -14,6 +13,7 @@ use super::calls::wait_ms;
 use crate::bench::figures::{histogram, micros, now_us};
 use crate::bench::pace::{self, Answers, Pace};
 use crate::bench::socket::Socket;
+use crate::instruments::history::Acked;
 
 /// Bytes of one read of a sender.
 const READ_BYTES: usize = 4 * 1024;
@@ -35,13 +35,6 @@ pub(super) struct Acks {
     /// Connections that ended before all messages were answered.
     pub(super) closed: AtomicU64,
     first_error: Mutex<Option<String>>,
-}
-
-/// A message that was acked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Acked {
-    pub(super) seq: u64,
-    pub(super) sent_us: u64,
 }
 
 /// A user who sends, connected.
@@ -166,14 +159,13 @@ impl Answers for Tally {
     }
 
     fn handle_ack(&mut self, frame: &[u8]) {
-        let numbers = number(frame, br#""id":""#).zip(number(frame, br#""seq":"#));
-        let Some((sent_us, seq)) = numbers else {
+        let Some(acked) = Acked::parse(frame) else {
             self.acks.fail(&self.acks.errors, format!("not an ack: {}", String::from_utf8_lossy(frame)));
             return;
         };
         self.acks.acked.fetch_add(1, Ordering::Relaxed);
-        lock(&self.acks.latency).saturating_record(now_us().saturating_sub(sent_us));
-        self.acked.push(Acked { seq, sent_us });
+        lock(&self.acks.latency).saturating_record(now_us().saturating_sub(acked.sent_us));
+        self.acked.push(acked);
     }
 
     fn handle_error(&mut self, frame: &[u8]) -> anyhow::Result<()> {
@@ -184,13 +176,6 @@ impl Answers for Tally {
         }
         Ok(())
     }
-}
-
-/// The number right after the first occurrence of `key`.
-fn number(frame: &[u8], key: &[u8]) -> Option<u64> {
-    let digits = &frame[memmem::find(frame, key)? + key.len()..];
-    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
-    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -11,15 +11,15 @@ use super::FIRST;
 use super::args::Hot;
 use super::calls::{Calls, Plan};
 use super::check::Outcome;
-use super::history;
 use super::level::Levels;
 use super::recorder::{Latencies, Recorder, Second, Sources, Totals, difference};
 use super::report::{CallFigures, Figures, LevelFigures, Phase, ReaderFigures, Sends};
-use super::senders::{Acked, Acks, Senders, Speaker};
+use super::senders::{Acks, Senders, Speaker};
 use super::stage::Stage;
-use super::usage::ServerProcess;
 use crate::bench::figures::figure;
 use crate::bench::pace::Pace;
+use crate::instruments::history::{self, Acked};
+use crate::instruments::usage::ServerProcess;
 
 /// Time in which only the bystanders talk.
 const QUIET: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use madang_bus::{Event, EventKind};
+use madang_engine::overload::Class;
 use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::{ChannelKind, limits};
 use parking_lot::Mutex;
@@ -50,6 +51,11 @@ impl Operations {
         if !self.writers.take(caller.user_id, channel_id, self.clock.elapsed()) {
             return Ok(());
         }
+        // Before anything is read: what is shed must cost nothing. The node that delivers the event may be overloaded as well, and
+        // asks again.
+        if !self.shedding.admits(Class::Presence, caller.user_id.raw()) {
+            return Ok(());
+        }
         self.check_is_member(caller, channel_id).await?;
         let channel = self.channel(channel_id).await?;
         let other = channel.card.between.into_iter().flatten().find(|user| *user != caller.user_id);
@@ -77,6 +83,9 @@ impl Operations {
         channel_id: ChannelId,
         seq: Seq,
     ) {
+        if !self.shedding.admits(Class::Receipts, caller.user_id.raw()) {
+            return;
+        }
         if let Err(error) = self.try_to_publish_receipt(caller, channel_id, seq).await {
             tracing::debug!(channel.id = %channel_id, %error, "publishing a receipt failed");
         }

@@ -14,7 +14,7 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// A connection with at most one call in progress.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(crate) struct Http {
     addr: String,
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -22,13 +22,13 @@ pub(super) struct Http {
 
 /// Status and body of an answer.
 #[derive(Debug)]
-pub(super) struct Answer<'a> {
-    pub(super) status: u16,
-    pub(super) body: &'a [u8],
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: &'a [u8],
 }
 
 impl Http {
-    pub(super) async fn connect(addr: &str, source: IpAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(addr: &str, source: IpAddr) -> anyhow::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(source, 0))?;
         socket.set_nodelay(true)?;
@@ -37,7 +37,7 @@ impl Http {
     }
 
     /// Makes a call without a body. `line` is such as `GET /metrics`. After an error the connection is useless.
-    pub(super) async fn call(&mut self, line: &str, token: Option<&str>) -> anyhow::Result<Answer<'_>> {
+    pub(crate) async fn call(&mut self, line: &str, token: Option<&str>) -> anyhow::Result<Answer<'_>> {
         let mut request = format!("{line} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n", self.addr);
         if let Some(token) = token {
             request.push_str("Authorization: Bearer ");

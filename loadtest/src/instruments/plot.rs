@@ -1,6 +1,5 @@
 //! Plots of a run over time, as SVG with a background of its own. The same data gives the same bytes.
 
-use super::level::{Level, Levels};
 use super::svg::{colored_text, line, polyline, rect, text};
 use crate::bench::figures::figure;
 
@@ -16,41 +15,53 @@ const TITLE_LINE: f64 = 16.0;
 const TITLE_CHARS: usize = 130;
 /// Between the areas of two panels.
 const GAP: f64 = 48.0;
-const STORM: &str = "#1f2937";
+const BAR: &str = "#1f2937";
 const RULE: &str = "#d1d5db";
 const COLORS: [&str; 4] = ["#0b62a8", "#c2410c", "#15803d", "#7e22ce"];
 
 /// A diagram over the common time axis. Its value axis begins at zero.
 #[derive(Debug)]
-pub(super) struct Panel {
-    pub(super) title: String,
-    pub(super) unit: &'static str,
-    pub(super) lines: Vec<Line>,
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    pub(crate) unit: &'static str,
+    pub(crate) lines: Vec<Line>,
     /// Dashed horizontal lines.
-    pub(super) marks: Vec<(String, f64)>,
+    pub(crate) marks: Vec<(String, f64)>,
 }
 
 #[derive(Debug)]
-pub(super) struct Line {
-    pub(super) name: String,
+pub(crate) struct Line {
+    pub(crate) name: String,
     /// Time in seconds and value, by time. Points that are not finite are left out.
-    pub(super) points: Vec<(f64, f64)>,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// A time with one level.
+/// A time with one background.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Band {
-    pub(super) level: Level,
-    pub(super) from: f64,
-    pub(super) to: f64,
+pub(crate) struct Band {
+    pub(crate) tint: &'static str,
+    pub(crate) from: f64,
+    pub(crate) to: f64,
 }
 
-/// The range of the time axis. The storm begins at 0.
+/// What all panels have in common.
+#[derive(Debug)]
+pub(crate) struct Drawing {
+    /// The name of the bar below the panels. It begins at 0.
+    pub(crate) bar: &'static str,
+    /// In seconds.
+    pub(crate) bar_ends: f64,
+    pub(crate) bands: Vec<Band>,
+    /// Names of the backgrounds.
+    pub(crate) legend: Vec<(String, &'static str)>,
+}
+
+/// The range of the time axis. The bar begins at 0.
 #[derive(Debug, Clone, Copy)]
 struct Time {
     from: f64,
     to: f64,
-    storm_ends: f64,
+    bar_ends: f64,
 }
 
 impl Time {
@@ -59,12 +70,19 @@ impl Time {
     }
 }
 
-/// Draws the panels below each other, with the levels behind them. `storm_ends`: seconds after it began.
-pub(super) fn plot(title: &str, panels: &[Panel], bands: &[Band], storm_ends: f64) -> String {
+impl Drawing {
+    /// Draws the panels below each other, with the bands behind them.
+    pub(crate) fn plot(&self, title: &str, panels: &[Panel]) -> String {
+        plot(self, title, panels)
+    }
+}
+
+fn plot(drawing: &Drawing, title: &str, panels: &[Panel]) -> String {
+    let bands = &drawing.bands;
     let first = bands.first().map_or(0.0, |band| band.from).floor();
     let last = bands.last().map_or(first, |band| band.to).ceil();
     let to = last.max(first + 1.0);
-    let time = Time { from: first, to, storm_ends: storm_ends.min(to) };
+    let time = Time { from: first, to, bar_ends: drawing.bar_ends.min(to) };
     let titles = wrap(title);
     let top = TOP + TITLE_LINE * figure(titles.len() as u64);
     let height = top + (HEIGHT + GAP) * figure(panels.len() as u64);
@@ -76,7 +94,7 @@ pub(super) fn plot(title: &str, panels: &[Panel], bands: &[Band], storm_ends: f6
     for (index, title) in titles.iter().enumerate() {
         text(&mut out, 12.0, 20.0 + TITLE_LINE * figure(index as u64), "start", title);
     }
-    legend(&mut out, top - TOP);
+    legend(&mut out, drawing, top - TOP);
     for (index, panel) in panels.iter().enumerate() {
         draw(&mut out, panel, bands, time, top + (HEIGHT + GAP) * figure(index as u64));
     }
@@ -89,9 +107,9 @@ fn draw(out: &mut String, panel: &Panel, bands: &[Band], time: Time, top: f64) {
     let values = values.chain(panel.marks.iter().map(|(_, value)| *value)).filter(|value| value.is_finite());
     let step = step(values.fold(0.0, f64::max) / 4.0);
     let y = |value: f64| top + HEIGHT - value / (step * 4.0) * HEIGHT;
-    for band in bands.iter().filter(|band| band.level > Level::Normal) {
+    for band in bands {
         let x = time.x(band.from);
-        rect(out, x, top, time.x(band.to) - x, HEIGHT, tint(band.level));
+        rect(out, x, top, time.x(band.to) - x, HEIGHT, band.tint);
     }
     let right = WIDTH - RIGHT;
     text(out, LEFT, top - 8.0, "start", &format!("{} ({})", panel.title, panel.unit));
@@ -114,10 +132,10 @@ fn draw(out: &mut String, panel: &Panel, bands: &[Band], time: Time, top: f64) {
     }
 }
 
-/// Seconds below the panel, and a bar for the time of the storm.
+/// Seconds below the panel, and a bar.
 fn time_axis(out: &mut String, time: Time, top: f64) {
     let (x, y) = (time.x(0.0), top + HEIGHT);
-    rect(out, x, y, time.x(time.storm_ends) - x, 4.0, STORM);
+    rect(out, x, y, time.x(time.bar_ends) - x, 4.0, BAR);
     let step = step((time.to - time.from) / 8.0);
     let mut at = (time.from / step).ceil() * step;
     while at <= time.to {
@@ -127,13 +145,13 @@ fn time_axis(out: &mut String, time: Time, top: f64) {
     }
 }
 
-fn legend(out: &mut String, top: f64) {
-    rect(out, LEFT, top + 22.0, 14.0, 4.0, STORM);
-    text(out, LEFT + 20.0, top + 28.0, "start", "storm");
+fn legend(out: &mut String, drawing: &Drawing, top: f64) {
+    rect(out, LEFT, top + 22.0, 14.0, 4.0, BAR);
+    text(out, LEFT + 20.0, top + 28.0, "start", drawing.bar);
     let mut x = LEFT + 90.0;
-    for level in Levels::ALL.into_iter().filter(|level| *level > Level::Normal) {
-        rect(out, x, top + 18.0, 14.0, 12.0, tint(level));
-        text(out, x + 20.0, top + 28.0, "start", &format!("{level:?}").to_lowercase());
+    for (name, tint) in &drawing.legend {
+        rect(out, x, top + 18.0, 14.0, 12.0, tint);
+        text(out, x + 20.0, top + 28.0, "start", name);
         x += 90.0;
     }
 }
@@ -161,15 +179,6 @@ fn wrap(text: &str) -> Vec<String> {
 
 fn color(index: usize) -> &'static str {
     COLORS[index % COLORS.len()]
-}
-
-const fn tint(level: Level) -> &'static str {
-    match level {
-        Level::Normal => "#ffffff",
-        Level::Warm => "#fef3c7",
-        Level::Hot => "#fed7aa",
-        Level::Blazing => "#fecaca",
-    }
 }
 
 /// The least of 1, 2, 5, 10 … that is not less; also below 1.
@@ -204,11 +213,11 @@ mod tests {
         let line = Line { name: "a<b".to_owned(), points };
         let marks = vec![("quiet".to_owned(), 0.7), ("unknown".to_owned(), f64::NAN)];
         let panel = Panel { title: "x & y".to_owned(), unit: "ms", lines: vec![line], marks };
-        let bands = [
-            Band { level: Level::Normal, from: -2.0, to: 1.0 },
-            Band { level: Level::Blazing, from: 1.0, to: 9.0 },
-        ];
-        plot(r#"hot --server "madang serve""#, &[panel], &bands, 5.0)
+        let bands =
+            [Band { tint: "#ffffff", from: -2.0, to: 1.0 }, Band { tint: "#fecaca", from: 1.0, to: 9.0 }];
+        let legend = vec![("blazing".to_owned(), "#fecaca")];
+        let drawing = Drawing { bar: "storm", bar_ends: 5.0, bands: bands.to_vec(), legend };
+        drawing.plot(r#"hot --server "madang serve""#, &[panel])
     }
 
     /// Checks that tags are closed in order and that text contains no markup.
@@ -233,8 +242,9 @@ mod tests {
     #[test]
     fn plots_are_xml_and_contain_no_undefined_numbers() {
         let nothing = example(Vec::new());
+        let empty = Drawing { bar: "storm", bar_ends: 60.0, bands: Vec::new(), legend: Vec::new() };
         let some = example(vec![(-2.0, 1.0), (0.0, f64::NAN), (f64::INFINITY, 3.0), (9.0, 1_234_567.0)]);
-        for xml in [nothing, some, plot(&"a b ".repeat(200), &[], &[], 60.0)] {
+        for xml in [nothing, some, empty.plot(&"a b ".repeat(200), &[])] {
             check_xml(&xml);
             assert!(!xml.contains("NaN") && !xml.contains("inf"), "{xml}");
         }

@@ -7,30 +7,52 @@ use madang_client::{ClientError, Rest};
 use madang_ids::{ChannelId, Seq};
 use madang_proto::rest::{HistoryPage, HistoryQuery};
 use madang_proto::{Content, Entry, ErrorCode};
+use memchr::memmem;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::senders::Acked;
 use crate::bench::reader::DIGITS;
 
 /// Entries of a page: the most that the protocol allows.
 const PAGE: u32 = 200;
-/// Pause after a refusal by a rate limit.
+/// Pause after a refusal for now.
 const PAUSE: Duration = Duration::from_millis(200);
 const ATTEMPTS: usize = 50;
 
+/// A message that was acked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Acked {
+    pub(crate) seq: u64,
+    pub(crate) sent_us: u64,
+}
+
+impl Acked {
+    /// From an ack frame of a request whose `id` is its time.
+    pub(crate) fn parse(frame: &[u8]) -> Option<Self> {
+        let (sent_us, seq) = number(frame, br#""id":""#).zip(number(frame, br#""seq":"#))?;
+        Some(Self { seq, sent_us })
+    }
+}
+
+/// The number right after the first occurrence of `key`.
+pub(crate) fn number(frame: &[u8], key: &[u8]) -> Option<u64> {
+    let digits = &frame[memmem::find(frame, key)? + key.len()..];
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
 /// Results of the check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     /// Entries of all kinds after the storm began.
-    pub(super) entries: u64,
+    pub(crate) entries: u64,
     /// Messages among them.
-    pub(super) messages: u64,
-    pub(super) acked: u64,
+    pub(crate) messages: u64,
+    pub(crate) acked: u64,
     /// Acked messages that are not at the place which the ack gave.
-    pub(super) acked_missing: u64,
+    pub(crate) acked_missing: u64,
     /// Entries whose place does not follow that of the entry before.
-    pub(super) holes: u64,
+    pub(crate) holes: u64,
 }
 
 /// Reads the history page by page. Keep it in the order of the log.
@@ -43,7 +65,7 @@ struct Comparison<'a> {
 }
 
 /// Reads all entries after `base`, one page at a time, and compares them with the acked messages.
-pub(super) async fn check(
+pub(crate) async fn check(
     rest: &Rest,
     token: &str,
     channel: ChannelId,
@@ -52,14 +74,27 @@ pub(super) async fn check(
 ) -> anyhow::Result<Stored> {
     acked.sort_unstable();
     let mut comparison = Comparison::new(&acked, base);
+    read(rest, token, channel, base, |entry| comparison.take(entry)).await?;
+    Ok(comparison.end())
+}
+
+/// Visits all entries after `base`, in the order of the log, one page at a time.
+pub(crate) async fn read(
+    rest: &Rest,
+    token: &str,
+    channel: ChannelId,
+    base: u64,
+    mut visit: impl FnMut(&Entry),
+) -> anyhow::Result<()> {
+    let mut after = Seq::new(base);
     loop {
-        let after = Seq::new(comparison.last);
         let page = page(rest, token, channel, after).await?;
-        page.entries.iter().for_each(|entry| comparison.take(entry));
-        if !page.more_after {
-            return Ok(comparison.end());
-        }
-        ensure!(!page.entries.is_empty(), "an empty page of history after {after}, and more after it");
+        page.entries.iter().for_each(&mut visit);
+        let Some(last) = page.entries.last().filter(|_| page.more_after) else {
+            ensure!(!page.more_after, "an empty page of history after {after}, and more after it");
+            return Ok(());
+        };
+        after = last.seq;
     }
 }
 
@@ -69,7 +104,11 @@ async fn page(rest: &Rest, token: &str, channel: ChannelId, after: Seq) -> anyho
     for _ in 0..ATTEMPTS {
         match rest.history(token, channel, &query).await {
             Ok(page) => return Ok(page),
-            Err(ClientError::Refused(error)) if error.code == ErrorCode::Limited => refused = Some(error),
+            Err(ClientError::Refused(error))
+                if matches!(error.code, ErrorCode::Limited | ErrorCode::Unavailable) =>
+            {
+                refused = Some(error);
+            }
             Err(error) => return Err(error).context("history cannot be read"),
         }
         sleep(PAUSE).await;
@@ -117,7 +156,7 @@ impl<'a> Comparison<'a> {
 }
 
 /// The time in the text of a message.
-fn sent_us(text: &str) -> Option<u64> {
+pub(crate) fn sent_us(text: &str) -> Option<u64> {
     text.get(..DIGITS)?.parse().ok()
 }
 
