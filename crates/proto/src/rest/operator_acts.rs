@@ -69,6 +69,7 @@ impl RateLimits {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConfigChange {
     /// The whole configuration.
+    #[cfg_attr(feature = "schema", schemars(with = "schemas::NewRuntimeConfig"))]
     pub config: RuntimeConfig,
     /// Why, 10 to 500 characters. For people.
     pub why: String,
@@ -167,4 +168,37 @@ pub enum ActKind {
     OperatorAdded,
     /// An operator was removed.
     OperatorRemoved,
+}
+
+/// What a [`RuntimeConfig`] is in a request, where `null` stands for what is absent. An answer has no `null`.
+#[cfg(feature = "schema")]
+#[expect(dead_code, reason = "they are schemas, and never made")]
+mod schemas {
+    use super::{Deserialize, HeatConfig};
+
+    /// What may change while the server runs.
+    #[derive(Deserialize, schemars::JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct NewRuntimeConfig {
+        /// Hot channels.
+        heat: HeatConfig,
+        /// Rates of users and addresses. Absent: the files of the nodes hold.
+        limits: Option<NewRateLimits>,
+    }
+
+    /// As [`super::RateLimits`].
+    #[derive(Deserialize, schemars::JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct NewRateLimits {
+        /// Messages of one user in a second.
+        user_sends: Option<u32>,
+        /// KiB of messages and changes of one user in a second.
+        user_write_kib: Option<u32>,
+        /// Requests of one user in a second.
+        user_requests: Option<u32>,
+        /// Sockets that are opened, and calls without a token, from one address in a second.
+        address_requests: Option<u32>,
+        /// Sign-ups and logins from one address in a second.
+        address_logins: Option<u32>,
+    }
 }
