@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::process::Server;
+use crate::process::{Server, without_variables_of_tests};
 use crate::rest::Rest;
 
 /// How long nodes may take to know each other.
@@ -141,7 +141,9 @@ impl FleetNodes {
     /// If it fails.
     pub async fn command(&self, number: usize, args: &[&str]) -> anyhow::Result<String> {
         let data = self.folder.path().join(format!("test-{number}"));
-        let output = Command::new(&self.place.binary).args(args).arg("--data").arg(data).output().await?;
+        let mut command = Command::new(&self.place.binary);
+        without_variables_of_tests(&mut command);
+        let output = command.args(args).arg("--data").arg(data).output().await?;
         anyhow::ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
     }
@@ -210,10 +212,7 @@ impl PushProcess {
         let mut command = Command::new(binary);
         command.arg("--config").arg(config);
         command.args(["--addr", "127.0.0.1:0", "--name", &format!("test-{number}"), "--accept-weak-store"]);
-        let of_tests = |name: &String| name.starts_with("MADANG_TEST_") || name == "MADANG_CASE";
-        std::env::vars()
-            .filter(|(name, _)| of_tests(name))
-            .for_each(|(name, _)| _ = command.env_remove(name));
+        without_variables_of_tests(&mut command);
         command.env("MADANG_TELEMETRY__FILTER", "warn");
         Ok(Self(command.stdin(Stdio::null()).kill_on_drop(true).spawn().context("the program of push")?))
     }

@@ -137,11 +137,7 @@ fn command(binary: &str, data: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary);
     command.args(["serve", "--addr", "127.0.0.1:0", "--data"]).arg(data).args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-    // The variables of the tests are no keys of the configuration.
-    let of_tests = |name: &String| name.starts_with("MADANG_TEST_") || name == "MADANG_CASE";
-    for (name, _) in std::env::vars().filter(|(name, _)| of_tests(name)) {
-        command.env_remove(name);
-    }
+    without_variables_of_tests(&mut command);
     // Cheap passwords: no test is about their cost.
     command.env("MADANG_PASSWORDS__MEMORY_KIB", "8").env("MADANG_PASSWORDS__PASSES", "1");
     // Few tests are about consent.
@@ -150,4 +146,12 @@ fn command(binary: &str, data: &Path, args: &[&str]) -> Command {
     // Tests of processes are about other things, and make channels hot and machines busy.
     command.env("MADANG_HEAT__ENABLED", "false").env("MADANG_OVERLOAD__SHED", "false");
     command
+}
+
+/// The variables of the tests are no keys of the configuration.
+pub(crate) fn without_variables_of_tests(command: &mut Command) {
+    let of_tests = |name: &String| name.starts_with("MADANG_TEST_") || name == "MADANG_CASE";
+    for (name, _) in std::env::vars().filter(|(name, _)| of_tests(name)) {
+        command.env_remove(name);
+    }
 }

@@ -38,6 +38,9 @@ struct Stage {
     owner: String,
     operator: String,
     channel: String,
+    /// Of a member who reads on each node. A node without readers has no work that it would hear the level for.
+    tokens: Vec<String>,
+    readers: JoinSet<()>,
     sent: u64,
 }
 
@@ -54,11 +57,20 @@ impl Stage {
         self.sent += 1;
         let path = format!("/v1/channels/{}/messages", self.channel);
         let id = format!("00000000-0000-4000-8000-{:012x}", self.sent);
-        let body = json!({ "client_msg_id": id, "text": "la la la" });
+        let body = json!({ "client_msg_id": id, "body": { "text": "la la la" } });
         let sent = self.nodes.rest(by).call("POST", &path, Some(&self.owner), None, Some(&body)).await;
         // While a node is dead, a command may be answered as unavailable.
-        let status = sent.unwrap().status;
-        assert!([200, 201, 503].contains(&status), "{status}");
+        let sent = sent.unwrap();
+        assert!([200, 201, 503].contains(&sent.status), "{sent:?}");
+    }
+
+    async fn read_on(&mut self, number: usize) {
+        let (addr, token) = (self.nodes.addr(number), &self.tokens[number]);
+        let (mut socket, _) = Socket::connect(addr, token, None).await.unwrap();
+        let subscribe = json!({ "type": "subscribe", "id": "1", "channel_id": self.channel });
+        socket.send(&subscribe).await.unwrap();
+        socket.next_of("heads").await;
+        self.readers.spawn(async move { while socket.next().await.is_ok() {} });
     }
 
     async fn board(&self, of: usize) -> Value {
@@ -88,6 +100,8 @@ async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
     let mut config = Config::default();
     config.limits.enabled = false;
     config.heat.enabled = true;
+    // The readers send no heartbeats.
+    config.gateway.silence_ms = 600_000;
     config.tokens.access_seconds = 86_400;
     let nodes = FleetNodes::start(&place(), config, NODES).await.unwrap();
     let rest = nodes.rest(0).clone();
@@ -107,20 +121,18 @@ async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
         rest.put_if_match("/v1/operator/config", &operator, &tag, &low_bars(config["config"].clone())).await;
     assert_eq!(put.status, 200, "{}", put.body);
 
-    // One member reads on each node.
-    let mut readers = JoinSet::new();
+    let mut tokens = Vec::new();
     for number in 0..NODES {
         let reader =
             rest.sign_up(&format!("reader{number}")).await["access_token"].as_str().unwrap().to_owned();
         rest.must("PUT", &format!("/v1/channels/{channel}/membership"), Some(&reader), None).await;
-        let (mut socket, _) = Socket::connect(nodes.addr(number), &reader, None).await.unwrap();
-        let subscribe = json!({ "type": "subscribe", "id": "1", "channel_id": channel });
-        socket.send(&subscribe).await.unwrap();
-        socket.next_of("heads").await;
-        readers.spawn(async move { while socket.next().await.is_ok() {} });
+        tokens.push(reader);
     }
 
-    let mut stage = Stage { nodes, owner, operator, channel, sent: 0 };
+    let mut stage = Stage { nodes, owner, operator, channel, tokens, readers: JoinSet::new(), sent: 0 };
+    for number in 0..NODES {
+        stage.read_on(number).await;
+    }
     stage.until_blazing(0).await;
     for of in 0..NODES {
         let board = stage.board(of).await;
@@ -146,6 +158,7 @@ async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
         }
         println!("node {killed} killed: {looks} looks, always blazing; {} messages sent so far", stage.sent);
         stage.nodes.start_killed().await.unwrap();
+        stage.read_on(killed).await;
         assert_eq!(stage.board(by).await["channels"].as_array().unwrap().len(), 1);
     }
 }
