@@ -26,7 +26,10 @@ export class Server {
   async changeConfig(who, change) {
     const response = await this.call(who, 'GET', 'config');
     const { config } = await response.json();
+    const before = JSON.stringify(config);
     change(config);
+    // A change that changes nothing is refused.
+    if (JSON.stringify(config) === before) return;
     const answer = await this.call(who, 'PUT', 'config', {
       body: { config, why: 'changed by a browser test' },
       headers: { 'if-match': response.headers.get('etag') },

@@ -105,7 +105,8 @@ export async function aRowOpensItsDetailAndBackReturns({ open, act }) {
   await page.keyboard.press('ArrowLeft');
   await page.waitForFunction(() => /cost .* bar/.test(document.querySelector('.readout').textContent));
   await page.click('.chart-table summary');
-  assert.ok((await page.locator('.chart-table tbody tr').count()) > 1, 'the chart is a table, too');
+  // The chart is a table, too, with each point of the history: one in ten seconds.
+  await page.waitForFunction(() => document.querySelectorAll('.chart-table tbody tr').length > 1);
   assert.equal(await page.locator('.numbers .todo').count(), await page.locator('.numbers > div').count());
   await page.goBack();
   await page.waitForSelector(ROW);
