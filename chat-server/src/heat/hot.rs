@@ -7,6 +7,7 @@ use std::time::Duration;
 use madang_engine::bucket::{Bucket, Rate};
 use madang_engine::heat::{Costs, Level, LevelPacing, Sketch, Work};
 use madang_engine::log::Row;
+use madang_engine::spread::spread_ms;
 use madang_ids::{ChannelId, UserId};
 use madang_proto::rest::{OverrideSettings, Quantiles, SenderRow, Spared};
 use madang_proto::{Content, ErrorBody, Pacing};
@@ -16,10 +17,6 @@ use super::recent::Recent;
 
 /// The wait of a user who may not join now, by level: warm, hot, blazing.
 const JOIN_AGAIN_MS: [u64; 3] = [2_000, 5_000, 10_000];
-/// Users who were refused together must not come back together: the wait differs by a quarter in both directions, in steps of the
-/// golden ratio, which never come close to each other.
-const JITTER: f64 = 0.25;
-const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
 /// Counters of the senders of one channel, and how many of them the board shows.
 const SENDERS: usize = 32;
@@ -236,12 +233,8 @@ impl HotChannel {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive figure")]
-#[expect(clippy::cast_precision_loss, reason = "milliseconds and counts far below 2^52")]
 fn join_again_ms(level: Level, refused: u64) -> u64 {
-    let wait = JOIN_AGAIN_MS[(level as usize).saturating_sub(1).min(2)];
-    let share = (refused as f64 * GOLDEN).fract();
-    (wait as f64 * JITTER.mul_add(2.0 * share - 1.0, 1.0)) as u64
+    spread_ms(JOIN_AGAIN_MS[(level as usize).saturating_sub(1).min(2)], refused)
 }
 
 /// The kinds of rows that cost as users who come or go.

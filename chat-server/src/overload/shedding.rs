@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use madang_engine::overload::{Class, Shed, Slot, Threshold};
+use madang_engine::spread::spread_ms;
 use madang_proto::ErrorBody;
 use madang_service::Clock;
 use parking_lot::Mutex;
@@ -12,9 +13,6 @@ use crate::metrics::ChatMetrics;
 
 /// The wait of a refused caller grows with the level, by this much.
 const WAIT_MS: u64 = 1_000;
-/// It differs by a quarter in both directions, in steps of the golden ratio: callers who were refused together do not come back together.
-const STEPS: u64 = 1_000;
-const GOLDEN_STEPS: u64 = 618;
 
 /// What a node refuses because it is overloaded.
 pub struct Shedding {
@@ -50,9 +48,8 @@ impl Shedding {
         if self.admits(class, caller) {
             return Ok(());
         }
-        let step = self.refused.fetch_add(1, Ordering::Relaxed) * GOLDEN_STEPS % STEPS;
-        let wait = WAIT_MS * u64::from(self.level().max(1));
-        let wait = wait * 3 / 4 + wait / 2 * step / STEPS;
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed);
+        let wait = spread_ms(WAIT_MS * u64::from(self.level().max(1)), refused);
         Err(ErrorBody::unavailable("this node is overloaded; try again", wait))
     }
 

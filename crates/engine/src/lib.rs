@@ -18,6 +18,7 @@ pub mod overload;
 pub mod seats;
 pub mod session;
 pub mod spans;
+pub mod spread;
 pub mod subscriptions;
 pub mod sync;
 pub mod text;
