@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -16,6 +15,7 @@ use crate::bench::figures::{figure, quantile_ms};
 use crate::instruments::bound::Bound;
 use crate::instruments::history::Stored;
 use crate::instruments::plot::{Band, Drawing, Line, Panel};
+use crate::instruments::report::write_report;
 
 /// Everything that is written.
 #[derive(Debug, Serialize)]
@@ -203,13 +203,7 @@ fn of(counter: &AtomicU64) -> u64 {
 impl Report {
     /// Writes the report as JSON, and the plots beside it.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let json = serde_json::to_string_pretty(self)? + "\n";
-        let plots = path.with_extension("svg");
-        for (path, text) in [(path, json), (&plots, plots_of(self))] {
-            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        println!("report: {}, plots: {}", path.display(), plots.display());
-        Ok(())
+        write_report(path, self, plots_of(self))
     }
 
     pub(super) fn print(&self) {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -15,6 +14,7 @@ use super::tally::{ByClass, Class, Counts};
 use crate::bench::figures::{figure, quantile_ms};
 use crate::instruments::bound::Bound;
 use crate::instruments::plot::{Band, Drawing, Line, Panel};
+use crate::instruments::report::write_report;
 
 /// Seconds at the begin and at the end of the overload in which the memory is compared.
 const FIRST: f64 = 5.0;
@@ -243,13 +243,7 @@ impl Recovered {
 impl Report {
     /// Writes the report as JSON, and the plots beside it.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let json = serde_json::to_string_pretty(self)? + "\n";
-        let plots = path.with_extension("svg");
-        for (path, text) in [(path, json), (&plots, self.plots())] {
-            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        println!("report: {}, plots: {}", path.display(), plots.display());
-        Ok(())
+        write_report(path, self, self.plots())
     }
 
     pub(super) fn print(&self) {
