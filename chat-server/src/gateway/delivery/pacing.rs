@@ -91,7 +91,7 @@ struct Held {
 }
 
 impl Pacer {
-    /// Rows to deliver now: these, with those that were held before them. Nothing if they are held too. `window` is that of the level.
+    /// Holds rows, or lets them pass. `window` is that of the level, `subscribers` those of the channel on this node.
     fn hold(&self, open: &OpenRows, window: Duration, now: Duration, subscribers: usize) -> Hold {
         let mut held = self.held.lock();
         let behind = BEHIND.saturating_mul(u32::try_from(subscribers).unwrap_or(u32::MAX));
