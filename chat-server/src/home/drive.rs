@@ -243,8 +243,9 @@ impl Homes {
     async fn append(&self, cell: &Cell, append: Append) -> Result<AppendOutcome, Failure> {
         let started = self.0.clock.elapsed();
         let (tally, log, rows) = (Tally::of(&append), append.log, Arc::clone(&append.rows));
+        let shard = self.0.logs.shard(log, append.expected.seq.next());
         let (outcome, ()) = tokio::join!(
-            self.0.bulkheads.appends.call(None, self.0.logs.append(append)),
+            self.0.bulkheads.appends.of(shard).call(None, self.0.logs.append(append)),
             self.announce(cell)
         );
         self.0.metrics.append_seconds.observe((self.0.clock.elapsed() - started).as_secs_f64());

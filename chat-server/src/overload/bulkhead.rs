@@ -1,7 +1,8 @@
-//! Bounds the calls of the store that are under way, so that a slow store does not take the whole node with it, and a hot channel not
-//! the whole store.
+//! Bounds the calls of the store that are under way, shard by shard: a slow shard does not take the node with it, and a hot channel not
+//! its shard.
 
 use std::future::Future;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use madang_engine::overload::{Attempt, Breaker, BreakerConfig, Limit, Outcome, Permit};
@@ -13,36 +14,60 @@ use parking_lot::Mutex;
 /// How long a call waits for a permit, and how often it looks.
 const PATIENCE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(10);
+/// Bulkheads of a kind. A cluster with more shards has some that share one.
+const SHARDS: u64 = 4_096;
 
 /// The bulkheads of a node.
 pub struct Bulkheads {
     /// Reads of history, the calls that a crowd makes.
-    pub history: Bulkhead,
+    pub history: Shards,
     /// Appends.
-    pub appends: Bulkhead,
+    pub appends: Shards,
 }
 
 impl Bulkheads {
     /// With breakers in a fleet. The store of one process has none: if it fails, it fails as a whole, and says so at once.
     #[must_use]
     pub fn new(clock: &Clock, is_fleet: bool) -> Self {
-        let breaker = || is_fleet.then(|| Breaker::new(BreakerConfig::default()));
         // A log has one append under way at a time, so no channel can take many.
-        let appends = Bulkhead { clock: clock.clone(), limit: None, breaker: breaker().map(Mutex::new) };
-        let limit = Some(Mutex::new(Limit::default()));
-        Self {
-            history: Bulkhead { clock: clock.clone(), limit, breaker: breaker().map(Mutex::new) },
-            appends,
-        }
+        Self { history: Shards::new(clock, true, is_fleet), appends: Shards::new(clock, false, is_fleet) }
     }
 }
 
-/// The bound of one kind of calls.
+/// The bulkheads of one kind of calls, one for each shard of the store that was called. An unused one takes 16 bytes.
+pub struct Shards {
+    clock: Clock,
+    has_limit: bool,
+    has_breaker: bool,
+    bulkheads: Box<[OnceLock<Box<Bulkhead>>]>,
+}
+
+impl Shards {
+    fn new(clock: &Clock, has_limit: bool, has_breaker: bool) -> Self {
+        let bulkheads = (0..SHARDS).map(|_| OnceLock::new()).collect();
+        Self { clock: clock.clone(), has_limit, has_breaker, bulkheads }
+    }
+
+    /// The bulkhead of a shard, as [`LogStore::shard`](madang_store::LogStore::shard) numbers it.
+    #[must_use]
+    pub fn of(&self, shard: u64) -> &Bulkhead {
+        let place = usize::try_from(shard % SHARDS).unwrap_or(0);
+        self.bulkheads[place].get_or_init(|| {
+            Box::new(Bulkhead {
+                clock: self.clock.clone(),
+                limit: self.has_limit.then(Mutex::default),
+                breaker: self.has_breaker.then(|| Mutex::new(Breaker::new(BreakerConfig::default()))),
+            })
+        })
+    }
+}
+
+/// The bound of one kind of calls of one shard.
 pub struct Bulkhead {
     clock: Clock,
-    /// By how many are under way, which follows from the latency of the store.
+    /// By how many are under way, which follows from the latency of the shard.
     limit: Option<Mutex<Limit<ChannelId>>>,
-    /// Refuses at once while the store does not answer.
+    /// Refuses at once while the shard does not answer.
     breaker: Option<Mutex<Breaker>>,
 }
 
@@ -129,7 +154,7 @@ mod tests {
     async fn a_hot_channel_holds_a_quarter_of_the_calls_and_the_others_go_on() {
         let (clock, _) = Clock::manual(Millis::new(1));
         let bulkheads = Bulkheads::new(&clock, false);
-        let history = &bulkheads.history;
+        let history = bulkheads.history.of(1);
         let hot = ChannelId::from_raw(7);
         let mut stuck: Vec<_> = (0..5)
             .map(|_| Box::pin(history.call(Some(hot), std::future::pending::<StoreResult<()>>())))
@@ -139,26 +164,30 @@ mod tests {
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
         assert_eq!(history.call(Some(ChannelId::from_raw(8)), async { Ok(1) }).await, Ok(1));
         assert_eq!(history.call(None, async { Ok(2) }).await, Ok(2));
+        // Another shard does not know of it.
+        assert_eq!(bulkheads.history.of(2).call(Some(hot), async { Ok(4) }).await, Ok(4));
         // A caller who has gone gives the permit back.
         drop(stuck.pop());
         assert_eq!(history.call(Some(hot), async { Ok(3) }).await, Ok(3));
     }
 
     #[tokio::test]
-    async fn a_store_that_fails_is_left_alone_for_a_while_in_a_fleet() {
+    async fn a_shard_that_fails_is_left_alone_for_a_while_in_a_fleet() {
         let (clock, hand) = Clock::manual(Millis::new(1));
         let bulkheads = Bulkheads::new(&clock, true);
+        let (failing, other) = (bulkheads.appends.of(1), bulkheads.appends.of(2));
         let fail = || async { StoreResult::<()>::Err(StoreError::Unknown("no answer".into())) };
         for _ in 0..20 {
-            assert!(bulkheads.appends.call(None, fail()).await.is_err());
+            assert!(failing.call(None, fail()).await.is_err());
         }
-        let refused = bulkheads.appends.call(None, async { StoreResult::Ok(()) }).await;
+        let refused = failing.call(None, async { StoreResult::Ok(()) }).await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "it was not called");
+        assert_eq!(other.call(None, async { StoreResult::Ok(5) }).await, Ok(5));
         hand.advance(Duration::from_secs(2));
-        assert_eq!(bulkheads.appends.call(None, async { Ok(4) }).await, Ok(4));
+        assert_eq!(failing.call(None, async { StoreResult::Ok(4) }).await, Ok(4));
         let alone = Bulkheads::new(&clock, false);
         for _ in 0..100 {
-            assert!(matches!(alone.appends.call(None, fail()).await, Err(StoreError::Unknown(_))));
+            assert!(matches!(alone.appends.of(1).call(None, fail()).await, Err(StoreError::Unknown(_))));
         }
     }
 }

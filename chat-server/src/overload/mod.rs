@@ -6,6 +6,6 @@ mod bulkhead;
 mod probe;
 mod shedding;
 
-pub use bulkhead::{Bulkhead, Bulkheads};
+pub use bulkhead::{Bulkhead, Bulkheads, Shards};
 pub use probe::probe;
 pub use shedding::Shedding;

@@ -65,6 +65,10 @@ impl LogStore for FaultyLogs {
         self.0.applies_consequences_with_rows()
     }
 
+    fn shard(&self, log: LogId, seq: Seq) -> u64 {
+        self.0.shard(log, seq)
+    }
+
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
         self.0.tail(log, rows).await
     }

@@ -131,6 +131,12 @@ pub trait LogStore: Send + Sync + 'static {
         false
     }
 
+    /// The part of the store that holds this place of a log: what is slow or dead there is so for all places with the same number. A
+    /// store that is one whole has one part.
+    fn shard(&self, _log: LogId, _seq: Seq) -> u64 {
+        0
+    }
+
     /// The head and the last `rows` rows, each [`Row::without_body`].
     ///
     /// A serial read: it sees every append that has returned anywhere, also as `Unknown` if that one has happened. It does not

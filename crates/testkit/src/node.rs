@@ -12,10 +12,11 @@ use madang_chat_server::compose::{Backends, Node};
 use madang_chat_server::config::Config;
 use madang_chat_server::gateway::listener::listen;
 use madang_chat_server::rest;
-use madang_ids::Millis;
+use madang_ids::{ChannelId, LogId, Millis, Seq};
 use madang_service::{Clock, Drain, ManualClock, Tasks};
+use madang_store::LogStore;
 use madang_store::embedded::{Embedded, EmbeddedConfig};
-use madang_store::model::{Call, Faults};
+use madang_store::model::{Call, Faults, Model};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -65,6 +66,30 @@ impl Storage {
         match self {
             Self::Model(ModelStorage { shared, .. }) => shared.model.take_calls(),
             Self::Embedded(_) => Vec::new(),
+        }
+    }
+
+    /// The shard of a channel in the model store.
+    ///
+    /// # Panics
+    /// If it is an embedded one.
+    #[must_use]
+    pub fn shard(&self, channel: ChannelId) -> u64 {
+        self.stored().shard(LogId::Channel(channel), Seq::default())
+    }
+
+    /// From now on calls for the logs of this shard wait; with `None` all go on.
+    ///
+    /// # Panics
+    /// If it is an embedded one.
+    pub fn stall(&self, shard: Option<u64>) {
+        self.stored().stall(shard);
+    }
+
+    fn stored(&self) -> &Model {
+        match self {
+            Self::Model(ModelStorage { shared, .. }) => &shared.model,
+            Self::Embedded(_) => panic!("an embedded store is one whole"),
         }
     }
 
@@ -129,11 +154,24 @@ impl TestNode {
         clock: Clock,
         lead: impl FnOnce(&mut Backends),
     ) -> anyhow::Result<Self> {
+        // A machine that runs many tests is overloaded; no test but those of shedding is about that.
+        config.overload.shed = false;
+        Self::start_shedding(config, storage, clock, lead).await
+    }
+
+    /// Like [`Self::start_over`], with consent and shedding as configured.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub async fn start_shedding(
+        mut config: Config,
+        storage: &Storage,
+        clock: Clock,
+        lead: impl FnOnce(&mut Backends),
+    ) -> anyhow::Result<Self> {
         // The minimum that argon2 accepts: no test depends on the cost of a password.
         config.passwords.memory_kib = 8;
         config.passwords.passes = 1;
-        // A machine that runs many tests is overloaded; no test but those of shedding is about that.
-        config.overload.shed = false;
         config.validate()?;
         let drain = Drain::new();
         let tasks = Tasks::new(drain.clone());

@@ -89,6 +89,12 @@ impl Operations {
     async fn read_alone(&self, wanted: Wanted) -> StoreResult<Vec<Row>> {
         let Wanted { channel, range, max_bytes, order } = wanted;
         let log = LogId::Channel(channel);
+        // A page that goes on in another shard is rare.
+        let first = match order {
+            Order::Rising => *range.start(),
+            Order::Falling => *range.end(),
+        };
+        let shard = self.logs.shard(log, first);
         let read = async {
             match order {
                 Order::Rising => self.logs.rows(log, range, max_bytes).await,
@@ -96,6 +102,6 @@ impl Operations {
             }
         };
         let key = self.heats.hot(channel).map(|_| channel);
-        self.bulkheads.history.call(key, read).await
+        self.bulkheads.history.of(shard).call(key, read).await
     }
 }

@@ -19,11 +19,22 @@ use crate::log::{
 /// Most appends of unknown outcome that a log keeps; further ones are lost.
 const MAX_LATE: usize = 16;
 
+/// Shards of the model: enough that some logs share one and others do not.
+const SHARDS: u64 = 4;
+
+pub(super) fn shard_of(log: LogId) -> u64 {
+    match log {
+        LogId::Channel(channel) => channel.raw() % SHARDS,
+        LogId::User(user) => user.raw() % SHARDS,
+    }
+}
+
 #[async_trait]
 impl LogStore for Model {
     async fn append(&self, append: Append) -> StoreResult<AppendOutcome> {
         let _call = self.journal.begin("append");
         check(&append)?;
+        self.reach(append.log).await;
         self.delay().await;
         if self.dice.lock().is_heads() {
             self.apply_late(append.log).await;
@@ -89,8 +100,13 @@ impl LogStore for Model {
         Ok(())
     }
 
+    fn shard(&self, log: LogId, _seq: Seq) -> u64 {
+        shard_of(log)
+    }
+
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
         let _call = self.journal.begin("tail");
+        self.reach(log).await;
         if self.dice.lock().is_heads() {
             self.apply_late(log).await;
         }
@@ -115,6 +131,7 @@ impl LogStore for Model {
 
     async fn rows(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>> {
         let _call = self.journal.begin("rows");
+        self.reach(log).await;
         let max_bytes = if self.is_mutant(Mutant::RowsIgnoreBytes) { usize::MAX } else { max_bytes };
         let lags = self.is_mutant(Mutant::RowsLagBehind);
         self.read(|state| {
@@ -131,6 +148,7 @@ impl LogStore for Model {
         max_bytes: usize,
     ) -> StoreResult<Vec<Row>> {
         let _call = self.journal.begin("rows_back");
+        self.reach(log).await;
         let skipped = usize::from(self.is_mutant(Mutant::RowsBackOffByOne));
         self.read(|state| limited(state.stored(log, &range).rev().skip(skipped), max_bytes)).await
     }
@@ -158,6 +176,7 @@ impl LogStore for Model {
 
     async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>> {
         let _call = self.journal.begin("rows_at");
+        self.reach(log).await;
         let max_bytes = if self.is_mutant(Mutant::RowsIgnoreBytes) { usize::MAX } else { max_bytes };
         self.read(|state| {
             let (mut rows, mut bytes) = (Vec::new(), 0_usize);

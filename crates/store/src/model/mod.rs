@@ -27,7 +27,7 @@ use std::sync::Arc;
 use madang_ids::{ChannelId, DeviceId, LogId, Millis, Seq, UserId};
 use madang_proto::ChannelSettings;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::accounts::{Claim, User};
 use crate::acts::Act;
@@ -71,6 +71,8 @@ pub struct Model {
     mutant: Option<Mutant>,
     journal: Journal,
     alerts: AlertSwitch,
+    /// The shard whose logs do not answer.
+    stalled: watch::Sender<Option<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +166,7 @@ impl Model {
             mutant,
             journal: Journal::default(),
             alerts: AlertSwitch::default(),
+            stalled: watch::Sender::default(),
         })
     }
 
@@ -175,6 +178,18 @@ impl Model {
     /// Sets the fate of the next append to `log`, in place of a random one. Several calls are used in order.
     pub fn script(&self, log: LogId, fate: Fate) {
         self.dice.lock().script(log, fate);
+    }
+
+    /// From now on calls of logs in this shard wait; with `None` all go on.
+    pub fn stall(&self, shard: Option<u64>) {
+        self.stalled.send_replace(shard);
+    }
+
+    /// Waits while the shard of a log is stalled.
+    async fn reach(&self, log: LogId) {
+        let mut stalled = self.stalled.subscribe();
+        // The sender is a part of this store.
+        let _ = stalled.wait_for(|stalled| *stalled != Some(log::shard_of(log))).await;
     }
 
     /// Begins to record which methods are called, and returns those since the last time. While they are recorded each call yields,

@@ -261,6 +261,11 @@ impl LogStore for Scylla {
         self.apply(channel, consequences).await
     }
 
+    fn shard(&self, log: LogId, seq: Seq) -> u64 {
+        let (kind, id) = log_key(log);
+        self.cql.shard("log", &(kind, id, bucket_of(seq))).unwrap_or(0)
+    }
+
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
         let (kind, id) = log_key(log);
         let limit = i32::try_from(rows.max(1)).unwrap_or(i32::MAX);

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use madang_ids::rendezvous;
 use parking_lot::RwLock;
 use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
 use scylla::client::session::Session;
@@ -107,6 +108,15 @@ impl Cql {
         let profiles = [Class::Read, Class::SerialRead, Class::Write, Class::Conditional]
             .map(|class| class.profile(data_center));
         Self { session, prepared: RwLock::default(), profiles, metrics: ScyllaMetrics::default() }
+    }
+
+    /// The node that comes first for a partition, and its shard, as one number. `None` while the driver does not know the table.
+    pub(super) fn shard(&self, table: &str, partition: &dyn SerializeRow) -> Option<u64> {
+        let (keyspace, cluster) = (self.session.get_keyspace()?, self.session.get_cluster_state());
+        let replicas = cluster.get_endpoints(&keyspace, table, partition).ok()?;
+        let (node, shard) = replicas.first()?;
+        let (high, low) = node.host_id.as_u64_pair();
+        Some(rendezvous::mix(high ^ rendezvous::mix(low ^ u64::from(*shard))))
     }
 
     fn profile(&self, class: Class) -> ExecutionProfileHandle {

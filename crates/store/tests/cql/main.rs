@@ -11,6 +11,7 @@ mod proxy;
 mod reactions;
 mod refusals;
 mod revocations;
+mod shards;
 mod suite;
 mod trim;
 mod workers;
