@@ -22,6 +22,8 @@ use crate::config::Config;
 use crate::consent::Consent;
 #[cfg(feature = "fleet")]
 use crate::fleet::{FleetNode, Number};
+#[cfg(feature = "fleet")]
+use crate::gateway::alert_hold_ms;
 use crate::gateway::delivery::{envelopes, open_channels, pacing};
 use crate::gateway::{Gateway, drain, revoked, sweep};
 use crate::heat::{HeatSettings, Heats};
@@ -226,14 +228,17 @@ impl Node {
     #[cfg(feature = "fleet")]
     async fn join(config: Config, drain: Drain, accept_weak: bool) -> anyhow::Result<Self> {
         config.validate()?;
-        let FleetNode { backends, store, bus_metrics, membership, work, number } =
+        let FleetNode { backends, store, bus, membership, work, number } =
             FleetNode::open(&config, accept_weak, &drain).await?;
         let mut node = Self::assemble(config.clone(), backends, Tasks::new(drain.clone()))?;
         let (health, background) = (Arc::clone(&node.api.health), &node.background);
         node.api.metrics.register(|registry| {
             store.metrics().register(registry);
-            bus_metrics.register(registry);
+            bus.metrics().register(registry);
         });
+        let operations = &node.gateway.operations;
+        let (heats, shedding) = (Arc::clone(&operations.heats), Arc::clone(&operations.shedding));
+        bus.hold_alerts(Box::new(move |channel| alert_hold_ms(&heats, &shedding, channel)));
         for (name, work) in work {
             background.spawn_vital(health.check(name), work);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::future::BoxFuture;
 use madang_auth::load_secret;
-use madang_bus::redis::{AlertTimes, BusMetrics, Redis, RedisAlerts, RedisBus, Streams};
+use madang_bus::redis::{AlertTimes, Redis, RedisAlerts, RedisBus, Streams};
 use madang_bus::registry::{ProcessCard, ProcessRun, RedisRegistry, Registry, Role};
 use madang_discovery::{DiscoveryMetrics, Local, NodeDiscovery, NodeParts, Placement, Remote, View};
 use madang_ids::{Millis, NodeEpoch, NodeId, NodeRun, Snowflakes};
@@ -35,7 +35,7 @@ const NAMESAKE: Duration = Duration::from_secs(15);
 pub(crate) struct FleetNode {
     pub(crate) backends: Backends,
     pub(crate) store: Arc<Scylla>,
-    pub(crate) bus_metrics: BusMetrics,
+    pub(crate) bus: Arc<RedisBus>,
     pub(crate) membership: Membership,
     /// What must run as long as the node.
     pub(crate) work: Vec<(&'static str, BoxFuture<'static, ()>)>,
@@ -136,7 +136,7 @@ impl FleetNode {
         };
         let number =
             Number { store: Arc::clone(&store), lease, ids, clock, is_lost: watch::channel(false).0 };
-        Ok(Self { backends, store, bus_metrics: bus.metrics().clone(), membership, work, number })
+        Ok(Self { backends, store, bus, membership, work, number })
     }
 }
 

@@ -41,6 +41,8 @@ use socket::lane::Lanes;
 pub(crate) use delivery::envelopes::TURN_BYTES;
 pub(crate) use ledger::FREE_BYTES;
 pub(crate) use listener::listen::{HEAD_BYTES, HTTP_CONNECTIONS};
+#[cfg(feature = "fleet")]
+pub(crate) use nearby::alert_hold_ms;
 
 /// Rate of log lines above `debug` for unknown paths and for refusals by a rate limit.
 const NOISE: Rate = Rate { per_second: 1, burst: 20 };

@@ -58,14 +58,14 @@ end
 ";
 
 /// What [`super::scripts::MOVED`] notes of rows that it brings, and what of rows that it brought earlier still waits. A record in which
-/// something waited has its place in the queue already. Each event has five arguments, from the ninth on: `m`, channel, first and last
+/// something waited has its place in the queue already. Each event has five arguments, from the tenth on: `m`, channel, first and last
 /// message, the row of the first one; or `r`, channel, `seq`, time of reading, time of the withdrawal.
 pub(super) const ALERTS_OF_ROWS: &str = "
 local function note_rows(key, epoch, now, from, position, is_online)
   local dues = {}
-  local due = string.format('%.0f', now + (is_online and tonumber(ARGV[7]) or 0))
-  local expires = string.format('%.0f', now + tonumber(ARGV[8]))
-  for i = 9, #ARGV, 5 do
+  local due = string.format('%.0f', now + tonumber(ARGV[8]) + (is_online and tonumber(ARGV[7]) or 0))
+  local expires = string.format('%.0f', now + tonumber(ARGV[9]))
+  for i = 10, #ARGV, 5 do
     local channel, noted, is_new = ARGV[i + 1], nil, nil
     if ARGV[i] == 'm' then
       local first, last, row = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
@@ -90,7 +90,7 @@ local function note_rows(key, epoch, now, from, position, is_online)
 end
 local function waiting(key)
   local dues = {}
-  for i = 9, #ARGV, 5 do
+  for i = 10, #ARGV, 5 do
     local text = redis.call('HGET', key, (ARGV[i] == 'm' and 'p' or 'r') .. ARGV[i + 1])
     if text then
       dues[#dues + 1] = ARGV[i + 1]

@@ -25,8 +25,8 @@ mod shared;
 mod streams;
 mod values;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 use madang_ids::{ChannelId, Epoch, NodeRun, UserId};
@@ -77,7 +77,11 @@ pub struct RedisBus {
     tokens: AtomicU64,
     /// `None`: rows are not noted for alerts.
     alerts: Option<(AlertTimes, RedisAlerts)>,
+    alert_holds: OnceLock<AlertHolds>,
 }
+
+/// By how many milliseconds alerts of a channel wait longer than others.
+pub type AlertHolds = Box<dyn Fn(ChannelId) -> u64 + Send + Sync>;
 
 /// The name of the stream of a chat node.
 fn node_stream(run: NodeRun) -> StreamName {
@@ -116,6 +120,7 @@ impl RedisBus {
             arrivals: Arrivals::default(),
             tokens: AtomicU64::new(1),
             alerts,
+            alert_holds: OnceLock::new(),
         });
         let bus = Arc::clone(&this);
         let work = async move {
@@ -128,6 +133,11 @@ impl RedisBus {
             tokio::join!(receive, renew, publish, watch);
         };
         (this, Box::pin(work))
+    }
+
+    /// Asks from now on how much longer the alerts of a channel wait. Only the first call counts.
+    pub fn hold_alerts(&self, holds: AlertHolds) {
+        let _ = self.alert_holds.set(holds);
     }
 
     /// Creates the stream of this node. Rows that are moved after it has returned can reach the node.

@@ -56,6 +56,13 @@ impl OwnEvent {
             _ => None,
         }
     }
+
+    const fn mentioned_in(&self) -> Option<ChannelId> {
+        match self {
+            Self::Mentioned { channel, .. } => Some(*channel),
+            Self::Read { .. } => None,
+        }
+    }
 }
 
 impl AlertEvents {
@@ -69,6 +76,15 @@ impl AlertEvents {
                     .to_vec()
             }
             Self::Own(events) => events.iter().flat_map(own_arguments).collect(),
+        }
+    }
+
+    /// The channels with messages.
+    fn channels(&self) -> Vec<ChannelId> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Messages(channel, _) => vec![*channel],
+            Self::Own(events) => events.iter().filter_map(OwnEvent::mentioned_in).collect(),
         }
     }
 }
@@ -167,6 +183,10 @@ impl RedisBus {
     /// The calls that bring rows.
     pub(super) fn moved(&self, log: LogId, parts: &[Part], is_live: bool, events: &AlertEvents) -> Pipeline {
         let name = log_name(log);
+        let times = self
+            .alerts
+            .as_ref()
+            .map(|(times, _)| [times.delay_ms, self.hold_ms(events), times.kept_ms].map(|ms| ms.to_string()));
         let mut pipeline = Pipeline::with_capacity(parts.len());
         for part in parts {
             let [heads, items, nodes, alerts] = moved_keys(part.user);
@@ -175,16 +195,18 @@ impl RedisBus {
             let events = events.arguments(part);
             let mut arguments =
                 [&name, &from, &to, &stay, flag(is_live), flag(part.is_open)].map(str::as_bytes).to_vec();
-            let times = self
-                .alerts
-                .as_ref()
-                .map(|(times, _)| [times.delay_ms.to_string(), times.kept_ms.to_string()]);
             if let Some(times) = times.as_ref().filter(|_| !events.is_empty()) {
                 arguments.extend(times.iter().chain(&events).map(String::as_bytes));
             }
             pipeline.add_command(call(&scripts::MOVED, &[&heads, &items, &nodes, &alerts], &arguments));
         }
         pipeline
+    }
+
+    /// By how many milliseconds alerts of these events wait longer. Mentions in several channels wait for the slowest of them.
+    fn hold_ms(&self, events: &AlertEvents) -> u64 {
+        let Some(holds) = self.alert_holds.get() else { return 0 };
+        events.channels().into_iter().map(holds).max().unwrap_or(0)
     }
 }
 

@@ -66,7 +66,7 @@ end
 ///
 /// Keys: heads, items, nodes, alerts. Arguments: the log; the first row, the last row; the place at which the user's stay begins; whether
 /// the rows were appended just now, and whether the stay goes on (1 or 0); nothing, or: by how many milliseconds alerts of a connected
-/// user wait, how long alerts are kept, and the events of [`ALERTS_OF_ROWS`].
+/// user wait, by how many those of the channel wait besides, how long alerts are kept, and the events of [`ALERTS_OF_ROWS`].
 ///
 /// Returns, if the inbox has the last row already, or nobody needs the rows, the epoch and what waits of these events. Otherwise rows
 /// that an earlier call should have brought and did not are brought too: all after the last one that the inbox has, within the stay.

@@ -217,6 +217,25 @@ async fn alerts_of_a_connected_user_wait() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the address of a Redis server in MADANG_TEST_REDIS"]
+async fn alerts_of_a_hot_channel_wait_longer() {
+    const HOLD: u64 = 30_000;
+    let mut stage = Stage::open().await;
+    stage.say(BEN, 1).await;
+    let normal = stage.record(ROOM).await.fresh.unwrap().due_at;
+    stage.take().await;
+    stage.bus.hold_alerts(Box::new(|channel| if channel == ROOM { HOLD } else { 0 }));
+    stage.say(BEN, 1).await;
+    let held = stage.record(ROOM).await.fresh.unwrap();
+    assert!(held.due_at >= normal.plus(HOLD), "{held:?}");
+    assert_eq!(stage.alerts.take_due(normal.plus(HOLD / 2), LATER, 9).await.unwrap(), []);
+    // The messages that follow wait no longer than the first one.
+    stage.say(BEN, 1).await;
+    assert_eq!(stage.record(ROOM).await.fresh.unwrap().due_at, held.due_at);
+    assert_eq!(stage.alerts.take_due(held.due_at, LATER, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the address of a Redis server in MADANG_TEST_REDIS"]
 async fn what_a_dead_home_left_is_noted_once() {
     let mut stage = Stage::open().await;
     // The home died before the script: the one that repeats the fan-out notes it.
