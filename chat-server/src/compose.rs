@@ -15,7 +15,7 @@ use madang_push::{
 };
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
-use madang_store::{AlertOutbox, AlertQueue, LogStore, Store, StoreKind, Upkeep};
+use madang_store::{AlertOutbox, AlertQueue, LogStore, Store, StoreKind, Upkeep, Waits};
 use tokio::time::timeout;
 
 use crate::config::Config;
@@ -82,6 +82,8 @@ struct InFleet {
 pub struct Backends {
     /// The durable store.
     pub store: Arc<dyn Store>,
+    /// How long its writes wait for their turn. Those of a cluster are not seen.
+    pub waits: Waits,
     /// Removal of what is old, if the store needs it.
     pub upkeep: Option<Arc<dyn Upkeep>>,
     /// The inboxes over it.
@@ -137,6 +139,7 @@ impl Backends {
         let look_up = Arc::new(SystemLookUp::default());
         Self {
             store,
+            waits: Waits::default(),
             upkeep,
             bus,
             inbox,
@@ -271,7 +274,8 @@ impl Node {
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
         let clock = Clock::system();
-        let backends = Backends::of_one_process(store, inbox, clock, secret, latest);
+        let waits = folder.waits();
+        let backends = Backends { waits, ..Backends::of_one_process(store, inbox, clock, secret, latest) };
         let mut node = Self::assemble(config, backends, tasks)?;
         node.api.metrics.register(|registry| folder.metrics().register(registry));
         node.folder = Some(folder);
@@ -284,8 +288,9 @@ impl Node {
     /// # Errors
     /// The configuration is invalid, or the inbox was used before.
     pub fn assemble(config: Config, backends: Backends, tasks: Tasks) -> anyhow::Result<Self> {
-        let Backends { store, upkeep, inbox, bus, clock, secret, latest, homes_of_a_log, node, .. } =
-            backends;
+        let Backends {
+            store, waits, upkeep, inbox, bus, clock, secret, latest, homes_of_a_log, node, ..
+        } = backends;
         let (ids, others, fleet) = (backends.ids, backends.others, backends.presence);
         let (alerts, look_up) = (backends.alerts, backends.look_up);
         let has_others = others.is_some();
@@ -431,7 +436,10 @@ impl Node {
         background.spawn_vital(health.check("pacing"), pacing::run(Arc::clone(&gateway)));
         background.spawn_vital(health.check("pacing_notices"), pacing::notify(Arc::clone(&gateway)));
         let watched = Watched::new(Arc::clone(&gateway), Arc::clone(&health));
-        tasks.spawn_vital(health.check("waits"), probe(shedding, Arc::clone(&heats), tasks.drain().clone()));
+        tasks.spawn_vital(
+            health.check("waits"),
+            probe(shedding, Arc::clone(&heats), waits, tasks.drain().clone()),
+        );
         background.spawn("board_answers", Arc::clone(&watched).answer());
         tasks.spawn("board", Arc::clone(&watched).run(tasks.drain().clone()));
         tasks.spawn("operators", operators.run(tasks.drain().clone()));

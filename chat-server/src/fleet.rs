@@ -14,6 +14,7 @@ use madang_presence::fleet::{LiveProcesses, Post, streams as presence_streams};
 use madang_presence::{FleetMetrics, FleetParts, Placement as PresencePlacement};
 use madang_push::{Keep, SystemLookUp};
 use madang_service::{Clock, Drain, Metrics};
+use madang_store::Waits;
 use madang_store::scylla::{LeaseError, Scylla, WorkerLease, connect};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -120,6 +121,7 @@ impl FleetNode {
         };
         let backends = Backends {
             store: Arc::clone(&store) as _,
+            waits: Waits::default(),
             upkeep: None,
             inbox: Arc::clone(&bus) as _,
             bus: Arc::clone(&bus) as _,

@@ -29,7 +29,7 @@ use madang_presence::Presence;
 use madang_proto::{ErrorBody, PresenceCounts};
 use madang_push::Push;
 use madang_service::{Check, Clock};
-use madang_store::{Channel, ChannelState, LogStore, Store, StoreError, Upkeep};
+use madang_store::{Channel, ChannelState, LogStore, Store, StoreError, Upkeep, urgently};
 use moka::future::Cache;
 
 use crate::config::Config;
@@ -203,8 +203,9 @@ impl Operations {
         if self.known.absent.contains_key(&id) {
             return Err(not_found().into());
         }
+        // A send may wait for this read, also if somebody else has begun it.
         let read = async {
-            match self.store.channel(id).await {
+            match urgently(self.store.channel(id)).await {
                 Ok(Some(channel)) => Ok(Arc::new(channel)),
                 Ok(None) => Err(None),
                 Err(error) => Err(Some(error)),

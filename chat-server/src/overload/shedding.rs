@@ -1,13 +1,11 @@
 //! Sheds load by class when work waits for longer than 20 ms on this node.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
-
-use madang_engine::overload::{Class, Shed, Slot, Threshold};
+use madang_engine::overload::{Class, Shed, Slot, Threshold, Wait};
 use madang_engine::spread::spread_ms;
 use madang_proto::ErrorBody;
 use madang_service::Clock;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::metrics::ChatMetrics;
 
@@ -71,13 +69,13 @@ impl Shedding {
         Threshold::from_raw(self.threshold.load(Ordering::Relaxed))
     }
 
-    /// Some work has waited this long for its turn.
-    pub fn observe(&self, wait: Duration) {
+    /// This number of requests have waited this long for their turn, in the mean.
+    pub fn observe(&self, requests: u32, wait: Wait) {
         if !self.is_on {
             return;
         }
         let mut shed = self.shed.lock();
-        shed.observe(wait);
+        shed.observe(requests, wait);
         let threshold = shed.close_window(self.clock.elapsed());
         drop(shed);
         let before = self.threshold.swap(threshold.raw(), Ordering::Relaxed);
@@ -91,6 +89,8 @@ impl Shedding {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use madang_ids::Millis;
     use madang_service::Metrics;
 
@@ -113,7 +113,7 @@ mod tests {
                 Class::ALL.iter().for_each(|class| _ = shedding.admits(*class, user));
             }
             hand.advance(Duration::from_secs(1));
-            shedding.observe(Duration::from_millis(wait_ms));
+            shedding.observe(1, Wait::of_all(Duration::from_millis(wait_ms)));
         };
         second(5);
         assert_eq!((admitted(&shedding), shedding.level()), (Class::ALL.to_vec(), 0));

@@ -35,6 +35,7 @@ mod settings;
 mod shared_rows;
 mod trim;
 mod upkeep;
+mod waits;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 pub use acts::{Act, ActStore};
@@ -73,6 +74,7 @@ pub use settings::SettingStore;
 pub use shared_rows::SharedRows;
 pub use trim::{TrimStep, TrimStore, Trimmed};
 pub use upkeep::Upkeep;
+pub use waits::{Waited, Waits};
 
 /// Everything durable.
 pub trait Store:

@@ -13,6 +13,8 @@ use crate::operations::{Caller, Operations};
 use crate::refusal::Result;
 
 const TYPING_PACE: Duration = Duration::from_millis(limits::TYPING_MS);
+/// A typing event that takes longer is dropped: what the user sends next waits behind it.
+const TYPING_PATIENCE: Duration = Duration::from_millis(200);
 /// Users and channels of which the last typing event is kept. Above it typing is not published.
 const WRITERS: usize = 100_000;
 /// The memory of all of them in bytes.
@@ -56,6 +58,13 @@ impl Operations {
         if !self.shedding.admits(Class::Presence, caller.user_id.raw()) {
             return Ok(());
         }
+        tokio::select! {
+            published = self.publish_typing(caller, channel_id) => published,
+            () = self.clock.sleep(TYPING_PATIENCE) => Ok(()),
+        }
+    }
+
+    async fn publish_typing(&self, caller: Caller, channel_id: ChannelId) -> Result<()> {
         self.check_is_member(caller, channel_id).await?;
         let channel = self.channel(channel_id).await?;
         let other = channel.card.between.into_iter().flatten().find(|user| *user != caller.user_id);
@@ -83,9 +92,6 @@ impl Operations {
         channel_id: ChannelId,
         seq: Seq,
     ) {
-        if !self.shedding.admits(Class::Receipts, caller.user_id.raw()) {
-            return;
-        }
         if let Err(error) = self.try_to_publish_receipt(caller, channel_id, seq).await {
             tracing::debug!(channel.id = %channel_id, %error, "publishing a receipt failed");
         }

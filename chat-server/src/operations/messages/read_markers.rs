@@ -1,5 +1,6 @@
 //! Moves read markers.
 
+use madang_engine::overload::Class;
 use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::{ChannelKind, ErrorBody};
 use madang_store::{Marker, Membership, Overview};
@@ -14,8 +15,9 @@ impl Operations {
     /// marker never moves back.
     ///
     /// # Errors
-    /// `invalid` beyond the head or outside of what the caller may read; `not_found`.
+    /// `invalid` beyond the head or outside of what the caller may read; `not_found`; `unavailable` if the node is overloaded.
     pub async fn mark_read(&self, caller: Caller, channel_id: ChannelId, seq: Seq) -> Result<()> {
+        self.shedding.admit(Class::Receipts, caller.user_id.raw())?;
         let row = self.overview_of(caller.user_id, channel_id).await?;
         check_not_deleted(&row.channel)?;
         if !readable(row.channel.card.kind, &row.membership.spans)?.contains(seq) || seq > row.head.seq {

@@ -19,7 +19,7 @@ mod shed;
 pub use breaker::{Attempt, Breaker, BreakerConfig};
 pub use fair::{Fair, FairConfig, Lane, Price};
 pub use limit::{Limit, Permit};
-pub use shed::{Class, Shed, Slot, Threshold};
+pub use shed::{Class, Shed, Slot, Threshold, Wait};
 
 use std::time::Duration;
 

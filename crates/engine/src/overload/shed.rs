@@ -13,8 +13,13 @@ use madang_ids::{Millis, rendezvous};
 const SLOTS: usize = 128;
 /// All (class, slot) pairs in the order in which they are shed.
 const PLACES: usize = Class::ALL.len() * SLOTS;
+/// The first place of messages.
+const MESSAGES: usize = Class::Messages as usize * SLOTS;
 /// A node is overloaded if requests wait for longer than this on average.
 const MEAN_WAIT: Duration = Duration::from_millis(20);
+/// Messages are refused only if they wait for longer than this: to refuse them costs about as much as to take them, so below it their
+/// senders would lose more than they gain.
+const MEAN_WAIT_OF_MESSAGES: Duration = Duration::from_millis(200);
 /// A window ends after this time or this number of waits.
 const WINDOW: Duration = Duration::from_secs(1);
 const WINDOW_WAITS: u32 = 2_000;
@@ -114,24 +119,44 @@ impl Threshold {
     }
 }
 
+/// How long requests wait for their turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wait {
+    /// In the longest of the queues.
+    pub longest: Duration,
+    /// In the longest of those in which messages wait.
+    pub of_messages: Duration,
+}
+
+impl Wait {
+    /// Messages wait as long as everything else.
+    #[must_use]
+    pub const fn of_all(wait: Duration) -> Self {
+        Self { longest: wait, of_messages: wait }
+    }
+}
+
 /// Judges the load of a node by the waits in its queues, after DAGOR (Zhou et al., "Overload Control for Scaling WeChat Microservices",
 /// SoCC 2018).
 ///
-/// Call [`Shed::count`] for each request that arrives, whether it is admitted or not, and [`Shed::observe`] with the wait of each
-/// admitted request when its work begins: the wait in queue and not the latency, which also grows if a backend is slow. Call
+/// Call [`Shed::count`] for each request that arrives, whether it is admitted or not, and [`Shed::observe`] with the waits of
+/// admitted requests when their work begins: the wait in queue and not the latency, which also grows if a backend is slow. Call
 /// [`Shed::close_window`] after an `observe`, and once a second in any case. It does nothing before the window is over; then a mean
-/// wait above 20 ms sheds 5 % of what was admitted, and each other window admits more. A queue that does not move gives no waits, so a
-/// window in which requests were admitted and none began changes nothing. All is admitted again 20 windows after the last overloaded
-/// one. 3.6 KB; `count` and `observe` are O(1).
+/// wait above 20 ms sheds 5 % of what was admitted, but no messages before theirs is above 200 ms, and each other window admits more.
+/// A queue that does not move gives no waits, so a window in which requests were admitted and none began changes nothing. All is
+/// admitted again 20 windows after the last overloaded one. 3.6 KB; `count` and `observe` are O(1).
 #[derive(Debug, Clone)]
 pub struct Shed {
     threshold: Threshold,
     /// The requests of this window that arrived, by place.
     counts: Vec<u32>,
     waits: u32,
-    waited: Duration,
+    /// The sums of both waits.
+    waited: Wait,
     since: Duration,
-    /// Recovered windows in a row.
+    /// The place to which the threshold moves while windows are like the last one.
+    goal: usize,
+    /// Windows in a row with this goal in which the threshold was above it.
     recovered: u64,
 }
 
@@ -140,7 +165,7 @@ impl Shed {
     #[must_use]
     pub fn new(now: Duration) -> Self {
         let (threshold, counts) = (Threshold::default(), vec![0; PLACES]);
-        Self { threshold, counts, waits: 0, waited: Duration::ZERO, since: now, recovered: 0 }
+        Self { threshold, counts, waits: 0, waited: Wait::default(), since: now, goal: 0, recovered: 0 }
     }
 
     /// A request has arrived.
@@ -149,10 +174,12 @@ impl Shed {
         *count = count.saturating_add(1);
     }
 
-    /// The work on an admitted request begins.
-    pub fn observe(&mut self, wait: Duration) {
-        self.waits = self.waits.saturating_add(1);
-        self.waited = self.waited.saturating_add(wait);
+    /// The work on this number of admitted requests begins. They have waited this long, in the mean.
+    pub fn observe(&mut self, requests: u32, wait: Wait) {
+        self.waits = self.waits.saturating_add(requests);
+        let Wait { longest, of_messages } = &mut self.waited;
+        *longest = longest.saturating_add(wait.longest.saturating_mul(requests));
+        *of_messages = of_messages.saturating_add(wait.of_messages.saturating_mul(requests));
     }
 
     /// Closes the window if it is over, and returns the threshold from now on.
@@ -161,18 +188,34 @@ impl Shed {
         if is_over {
             self.judge();
             self.counts.fill(0);
-            (self.waits, self.waited, self.since) = (0, Duration::ZERO, now);
+            (self.waits, self.waited, self.since) = (0, Wait::default(), now);
         }
         self.threshold
     }
 
     fn judge(&mut self) {
-        let admitted = sum(&self.counts[usize::from(self.threshold.0)..]);
-        if self.waited > MEAN_WAIT.saturating_mul(self.waits) {
-            self.recovered = 0;
+        let place = usize::from(self.threshold.0);
+        let admitted = sum(&self.counts[place..]);
+        if self.waits == 0 && admitted > 0 {
+            return;
+        }
+        let Wait { longest, of_messages } = self.waited;
+        let goal = if of_messages > MEAN_WAIT_OF_MESSAGES.saturating_mul(self.waits) {
+            PLACES
+        } else if longest > MEAN_WAIT.saturating_mul(self.waits) {
+            MESSAGES
+        } else {
+            0
+        };
+        self.recovered = match place > goal {
+            true if goal == self.goal => self.recovered + 1,
+            true => 1,
+            false => 0,
+        };
+        self.goal = goal;
+        if place < goal {
             self.shed_more(admitted);
-        } else if self.waits > 0 || admitted == 0 {
-            self.recovered += 1;
+        } else {
             self.admit_more();
         }
     }
@@ -180,7 +223,7 @@ impl Shed {
     fn shed_more(&mut self, admitted: u64) {
         let (goal, mut shed) = (admitted.div_ceil(SHEDS), 0);
         let mut place = usize::from(self.threshold.0);
-        let end = PLACES.min(place + SHEDS_PLACES);
+        let end = self.goal.min(place + SHEDS_PLACES);
         while place < end && shed < goal {
             shed += u64::from(self.counts[place]);
             place += 1;
@@ -192,12 +235,12 @@ impl Shed {
         let all = sum(&self.counts);
         // Without any request there is nothing to shed.
         if self.recovered >= RECOVERED || all == 0 {
-            self.threshold = Threshold::default();
+            self.threshold = Threshold::at(self.goal);
             return;
         }
         let (goal, mut admitted) = ((all * self.recovered).div_ceil(ADMITS), 0);
         let mut place = usize::from(self.threshold.0);
-        while place > 0 && admitted < goal {
+        while place > self.goal && admitted < goal {
             place -= 1;
             admitted += u64::from(self.counts[place]);
         }
@@ -234,7 +277,7 @@ mod tests {
             shed.counts[place] = requests;
         }
         if requests > 0 {
-            shed.observe(at(wait_ms));
+            shed.observe(1, Wait::of_all(at(wait_ms)));
         }
         shed.close_window(at(second * 1_000))
     }
@@ -268,9 +311,9 @@ mod tests {
     fn a_window_ends_after_a_second_or_two_thousand_waits() {
         let mut shed = Shed::new(at(0));
         (0..100).for_each(|caller| shed.count(Class::Presence, Slot::of(caller, HOUR)));
-        (0..1_999).for_each(|_| shed.observe(at(30)));
+        (0..1_999).for_each(|_| shed.observe(1, Wait::of_all(at(30))));
         assert_eq!(shed.close_window(at(999)).level(), 0);
-        shed.observe(at(30));
+        shed.observe(1, Wait::of_all(at(30)));
         assert_eq!(shed.close_window(at(999)).level(), 1);
         assert_eq!(shed.waits, 0);
     }
@@ -280,11 +323,35 @@ mod tests {
         let mut shed = Shed::new(at(0));
         for second in 1..=6 {
             shed.count(Class::Messages, Slot(5));
-            shed.observe(at(500));
+            shed.observe(1, Wait::of_all(at(500)));
             let threshold = shed.close_window(at(second * 1_000));
             assert_eq!(u64::try_from(threshold.level()), Ok(second));
             assert!(threshold.admits(Class::Messages, Slot(0)));
         }
+    }
+
+    #[test]
+    fn messages_are_refused_only_while_they_wait_for_long() {
+        let mut shed = Shed::new(at(0));
+        let place = |shed: &mut Shed, seconds: std::ops::RangeInclusive<u64>, wait_ms| {
+            seconds.map(|second| window(shed, second, 10, wait_ms).0).last().unwrap()
+        };
+        assert_eq!(place(&mut shed, 1..=100, 200), 768, "all other classes");
+        assert_eq!(place(&mut shed, 101..=110, 201), 824, "5 % of what is left, ten times");
+        assert_eq!(place(&mut shed, 111..=130, 200), 768, "all messages are taken again");
+        assert_eq!(
+            place(&mut shed, 131..=131, 20),
+            759,
+            "the others as after any overload: 1 % in the first window"
+        );
+        assert_eq!(place(&mut shed, 132..=144, 20), 0);
+        // What waits elsewhere is no reason to refuse them.
+        for second in 145..=200 {
+            shed.counts.fill(10);
+            shed.observe(1, Wait { longest: at(5_000), of_messages: at(1) });
+            shed.close_window(at(second * 1_000));
+        }
+        assert_eq!(shed.threshold, Threshold(768));
     }
 
     #[test]
@@ -342,7 +409,7 @@ mod tests {
             }
             if let Some(arrived) = queue.pop_front() {
                 waits.extend((60_000..120_000).contains(&ms).then_some(ms - arrived));
-                shed.observe(at(ms - arrived));
+                shed.observe(1, Wait::of_all(at(ms - arrived)));
             }
             threshold = shed.close_window(at(ms));
             if ms == 150_000 {
@@ -370,7 +437,7 @@ mod tests {
                 second += 1;
                 for (class, slot) in &requests {
                     shed.count(Class::ALL[*class], Slot(*slot));
-                    shed.observe(at(wait));
+                    shed.observe(1, Wait::of_all(at(wait)));
                 }
                 let threshold = Threshold::from_raw(shed.close_window(at(second * 1_000)).raw());
                 let is_overloaded = wait > 20 && !requests.is_empty();
@@ -398,7 +465,7 @@ mod tests {
                 // The worst load: all of it is where it is shed.
                 let shed_places = usize::from(shed.threshold.0);
                 shed.counts[..shed_places].fill(requests);
-                shed.observe(at(wait));
+                shed.observe(1, Wait::of_all(at(wait)));
                 shed.close_window(at(second * 1_000));
             }
             prop_assert_eq!(shed.threshold, Threshold(0));
@@ -409,7 +476,7 @@ mod tests {
     fn a_steady_load_recovers_by_small_steps() {
         let mut shed = Shed::new(at(0));
         for second in 1..=100 {
-            window(&mut shed, second, 10, 100);
+            window(&mut shed, second, 10, 300);
         }
         let steps: Vec<u16> = (101..=120).map(|second| window(&mut shed, second, 10, 1).0).collect();
         assert_eq!(steps.iter().position(|place| *place == 0), Some(13), "{steps:?}");

@@ -144,6 +144,7 @@ impl Thread {
         let began = Instant::now();
         let committed = begun.commit();
         let took = began.elapsed();
+        self.last_sync = took;
         if took > SLOW_COMMIT {
             tracing::warn!(duration_ms = took.as_millis() as u64, "slow commit: the sync took long");
         }

@@ -1,6 +1,7 @@
 //! The jobs of the writer, and the transaction in which they run.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use madang_ids::{LogId, Position};
 use rusqlite::Connection;
@@ -93,12 +94,15 @@ impl<'a> Transaction<'a> {
 pub(super) trait Job: Send {
     fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()>;
     fn kib(&self) -> usize;
+    /// The time at which the caller called.
+    fn called_at(&self) -> Instant;
     /// Answers the caller with the result of the last run, or with the failure.
     fn answer(self: Box<Self>, failure: Option<&StoreError>);
 }
 
-/// A job that runs `run`, holds `room` in the queue and answers by `reply`.
+/// A job that was called for at `called_at`, runs `run`, holds `room` in the queue and answers by `reply`.
 pub(super) fn job<T, F>(
+    called_at: Instant,
     run: F,
     room: OwnedSemaphorePermit,
     reply: oneshot::Sender<StoreResult<T>>,
@@ -107,10 +111,11 @@ where
     T: Send + 'static,
     F: FnMut(&mut Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
 {
-    Box::new(Task { run, result: None, reply, room })
+    Box::new(Task { called_at, run, result: None, reply, room })
 }
 
 struct Task<T, F> {
+    called_at: Instant,
     run: F,
     result: Option<T>,
     reply: oneshot::Sender<StoreResult<T>>,
@@ -129,6 +134,10 @@ where
 
     fn kib(&self) -> usize {
         self.room.num_permits()
+    }
+
+    fn called_at(&self) -> Instant {
+        self.called_at
     }
 
     fn answer(self: Box<Self>, failure: Option<&StoreError>) {

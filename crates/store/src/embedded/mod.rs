@@ -39,6 +39,7 @@ use serde::Deserialize;
 
 use crate::commit_order::CommitFeed;
 use crate::error::{StoreError, StoreResult};
+use crate::waits::Waits;
 use acked::Noting;
 use admin::folder::Folder;
 use job::Transaction;
@@ -100,6 +101,7 @@ pub struct Embedded {
     metrics: StoreMetrics,
     unreadables: Unreadables,
     alerts: Alerts,
+    waits: Waits,
     _noting: Noting,
     folder: Folder,
 }
@@ -119,14 +121,16 @@ impl Embedded {
         let file = folder.database_file()?;
         let broken = OpenError::database(&file);
         let mut connection = schema::open_writer(&folder, &file, medium, config.accept_loss)?;
-        let readers = Readers::open(&file, config.readers.max(1), medium).map_err(&broken)?;
+        let waits = Waits::default();
+        let readers = Readers::open(&file, config.readers.max(1), medium, waits.clone()).map_err(&broken)?;
         let alerts = Alerts::default();
         let has_subscriptions = tables::push::has_subscriptions(&connection).map_err(&broken)?;
         alerts.has_subscriptions.store(has_subscriptions, Ordering::SeqCst);
         let wal = WalFile::of(&mut connection, medium).map_err(&broken)?;
         let metrics = StoreMetrics::default();
-        let (writer, feed) = Writer::start(connection, wal, config.feed_commits.max(1), metrics.clone())
-            .map_err(|error| OpenError::Database { file: file.clone(), reason: error.to_string() })?;
+        let (writer, feed) =
+            Writer::start(connection, wal, config.feed_commits.max(1), metrics.clone(), waits.clone())
+                .map_err(|error| OpenError::Database { file: file.clone(), reason: error.to_string() })?;
         let noting = Noting::start(folder.path().to_owned(), writer.position_reader())
             .map_err(OpenError::folder(folder.path()))?;
         Ok(Arc::new(Self {
@@ -136,6 +140,7 @@ impl Embedded {
             unreadables: Unreadables::new(metrics.damaged.clone()),
             alerts,
             metrics,
+            waits,
             _noting: noting,
             folder,
         }))
@@ -144,6 +149,11 @@ impl Embedded {
     /// The metrics of this store.
     pub const fn metrics(&self) -> &StoreMetrics {
         &self.metrics
+    }
+
+    /// How long calls wait for the writer and for readers.
+    pub fn waits(&self) -> Waits {
+        self.waits.clone()
     }
 
     /// Waits until a commit of the writer has failed at the disk. The content of the file is then unknown until it is opened

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -11,6 +12,7 @@ use super::codec::store_error;
 use super::schema::{self, Medium};
 use crate::error::{StoreError, StoreResult};
 use crate::lane;
+use crate::waits::Waits;
 
 /// Connections that only [`crate::urgently`] may use.
 pub(super) const URGENT: usize = 2;
@@ -21,15 +23,17 @@ pub(super) struct Readers {
     connections: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
     urgent: Arc<Semaphore>,
+    waits: Waits,
 }
 
 impl Readers {
-    pub(super) fn open(file: &Path, count: usize, medium: Medium) -> rusqlite::Result<Self> {
+    /// Opens the connections. The waits of common reads are noted.
+    pub(super) fn open(file: &Path, count: usize, medium: Medium, waits: Waits) -> rusqlite::Result<Self> {
         let connections = (0..count + URGENT)
             .map(|_| schema::open_reader(file, medium))
             .collect::<rusqlite::Result<Vec<_>>>()?;
         let (permits, urgent) = (Arc::new(Semaphore::new(count)), Arc::new(Semaphore::new(URGENT)));
-        Ok(Self { connections: Mutex::new(connections), permits, urgent })
+        Ok(Self { connections: Mutex::new(connections), permits, urgent, waits })
     }
 
     /// Runs `job` inside one read transaction on a thread that may block.
@@ -52,7 +56,10 @@ impl Readers {
     /// An urgent read takes a reserved connection, else a free common one, else waits for the next reserved one.
     async fn permit(&self) -> StoreResult<OwnedSemaphorePermit> {
         if !lane::is_urgent() {
-            return Arc::clone(&self.permits).acquire_owned().await.map_err(stopped);
+            let called_at = Instant::now();
+            let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(stopped);
+            self.waits.note_read(called_at.elapsed());
+            return permit;
         }
         for line in [&self.urgent, &self.permits] {
             if let Ok(permit) = Arc::clone(line).try_acquire_owned() {

@@ -3,6 +3,7 @@
 mod apart;
 mod forgotten;
 mod trimmed;
+mod waits;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use madang_ids::Position;
 use rusqlite::Connection;
@@ -22,6 +22,7 @@ use super::metrics::StoreMetrics;
 use super::wal::{self, WalFile};
 use crate::commit_order::{Commit, CommitFeed};
 use crate::error::{StoreError, StoreResult};
+use crate::waits::Waits;
 
 /// Jobs that wait for the writer; more wait in their callers.
 const QUEUE_JOBS: usize = 1024;
@@ -66,6 +67,7 @@ impl Writer {
         wal: WalFile,
         feed_commits: usize,
         metrics: StoreMetrics,
+        waits: Waits,
     ) -> std::io::Result<(Self, CommitFeed)> {
         let position = connection
             .query_row("SELECT value FROM position", [], |row| number(row, 0))
@@ -90,6 +92,8 @@ impl Writer {
             linger,
             log_limit,
             copy_asked,
+            waits,
+            last_sync: Duration::ZERO,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -135,6 +139,7 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
+        let called_at = Instant::now();
         let kib = (bytes / 1024 + 1).min(QUEUE_KIB) as u32;
         let room = Arc::clone(&self.bytes).acquire_many_owned(kib).await.map_err(|_| stopped())?;
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
@@ -143,7 +148,7 @@ impl Writer {
         let place = jobs.reserve().await.map_err(|_| stopped())?;
         let (reply, answer) = oneshot::channel();
         self.shared.entered.fetch_add(1, Ordering::SeqCst);
-        place.send(Work::Job(job::job(run, room, reply)));
+        place.send(Work::Job(job::job(called_at, run, room, reply)));
         let mut abandoned = Abandoned { shared: &self.shared, is_settled: false };
         let outcome = answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer stopped".into())));
         abandoned.is_settled = true;
@@ -228,6 +233,9 @@ pub(super) struct Thread {
     pub(super) log_limit: LogLimit,
     /// A copy that was requested while a group gathered. It begins after the commit of that group.
     pub(super) copy_asked: Option<CopyOrder>,
+    pub(super) waits: Waits,
+    /// The duration of the last sync. A job that comes meanwhile waits for its end however few there are.
+    pub(super) last_sync: Duration,
 }
 
 impl Thread {
@@ -307,6 +315,7 @@ impl Thread {
     fn put(&mut self, group: &mut Group, work: Work) -> bool {
         match work {
             Work::Job(job) => {
+                self.waits.note_write(job.called_at().elapsed().saturating_sub(self.last_sync));
                 group.kib += job.kib();
                 group.jobs.push(job);
                 group.jobs.len() < GROUP_JOBS && group.kib < GROUP_KIB
