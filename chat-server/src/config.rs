@@ -12,6 +12,7 @@ use madang_bus::BusConfig;
 use madang_discovery::DiscoveryConfig;
 use madang_engine::bucket::Rate;
 use madang_engine::session::SessionConfig;
+use madang_ids::ChannelId;
 use madang_presence::PresenceConfig;
 use madang_proto::limits;
 use madang_push::PushConfig;
@@ -185,6 +186,18 @@ pub struct OperatorSection {
     pub addr: Option<SocketAddr>,
     /// Whether they are served on `server.addr` as well if that is not an address of this machine alone; default false.
     pub public: bool,
+    /// The address of graphs, such as a dashboard of Grafana, to which the page of a channel links; `{channel}` stands for its id.
+    /// Default: none.
+    pub graphs_url: String,
+}
+
+impl OperatorSection {
+    /// The address of the graphs of a channel.
+    #[must_use]
+    pub fn graphs_of(&self, channel: ChannelId) -> Option<String> {
+        let is_set = !self.graphs_url.is_empty();
+        is_set.then(|| self.graphs_url.replace("{channel}", &channel.to_string()))
+    }
 }
 
 /// Channels with much traffic.

@@ -101,6 +101,7 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("tls.cert", &[("'cert.pem'", "tls.key"), ("7", "")]),
     ("tls.key", &[("'key.pem'", "tls.cert"), ("7", "")]),
     ("tls.hsts_seconds", &[("63072001", "63072000"), ("-1", "")]),
+    ("operator.graphs_url", &[("\"grafana.example\"", "https://"), ("\"javascript:alert(1)\"", "https://")]),
     ("accounts.sign_up", &[("'closed'", "invitation"), ("''", "operator"), ("7", "")]),
     ("accounts.reserved_handles", &[("['A Name']", ""), ("['']", ""), ("[7]", ""), ("'admin'", "")]),
     ("accounts.consent", &[("'off'", ""), ("0", "")]),

@@ -46,6 +46,7 @@ pub(crate) struct Lanes {
 }
 
 struct Lane {
+    provider: PushProvider,
     places: Arc<Semaphore>,
     is_known: bool,
     state: Mutex<LaneState>,
@@ -176,11 +177,21 @@ impl Lanes {
         state.paused_until = state.paused_until.max(until);
     }
 
-    /// The number of lanes that are left alone at present.
+    /// Notes the number of lanes that are left alone at present.
     pub(crate) fn note_halted(&self) {
+        let halted = self.halted(|_| true);
+        self.metrics.halted_lanes.set(i64::from(halted));
+    }
+
+    /// The number of lanes of a provider that are left alone at present. A service that serves two counts for the first one that used it.
+    pub(crate) fn halted_of(&self, provider: PushProvider) -> u32 {
+        self.halted(|lane| lane.provider == provider)
+    }
+
+    fn halted(&self, concerns: impl Fn(&Lane) -> bool) -> u32 {
         let lanes: Vec<Arc<Lane>> = self.lanes.lock().values().cloned().collect();
-        let halted = lanes.iter().filter(|lane| self.check(lane).is_err()).count();
-        self.metrics.halted_lanes.set(i64::try_from(halted).unwrap_or(i64::MAX));
+        let halted = lanes.iter().filter(|lane| concerns(lane) && self.check(lane).is_err()).count();
+        u32::try_from(halted).unwrap_or(u32::MAX)
     }
 
     fn lane(&self, target: &PushTarget) -> Arc<Lane> {
@@ -194,7 +205,12 @@ impl Lanes {
             }
         }
         let places = if is_known { KNOWN_PLACES } else { STRANGE_PLACES };
-        let made = || Lane { places: Arc::new(Semaphore::new(places)), is_known, state: Mutex::default() };
+        let made = || Lane {
+            provider: target.provider(),
+            places: Arc::new(Semaphore::new(places)),
+            is_known,
+            state: Mutex::default(),
+        };
         Arc::clone(lanes.entry(name).or_insert_with(|| Arc::new(made())))
     }
 
@@ -266,6 +282,7 @@ mod tests {
         assert_eq!(full.wait, Duration::from_secs(30), "it says when to come back");
         lanes.note_halted();
         assert_eq!(lanes.metrics.halted_lanes.get(), 1);
+        assert_eq!((lanes.halted_of(PushProvider::Webhook), lanes.halted_of(PushProvider::Fcm)), (1, 0));
         lanes.pause(&FCM(), lanes.clock.now_ms().plus(10));
         assert_eq!(lanes.enter(&FCM()).await.err().unwrap().wait, Duration::from_millis(10));
         assert!(lanes.enter(&hook("works.example")).await.is_ok());

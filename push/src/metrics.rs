@@ -135,6 +135,12 @@ impl PushMetrics {
         self.calls.get_or_create(&labels).inc();
     }
 
+    /// The calls to a provider with this outcome.
+    pub(crate) fn calls_of(&self, provider: PushProvider, outcome: AlertOutcome) -> u64 {
+        let labels = CallLabels { provider: Word(provider.as_str()), outcome: Word(outcome_word(outcome)) };
+        self.calls.get(&labels).map_or(0, |calls| calls.get())
+    }
+
     pub(crate) fn of(provider: PushProvider) -> ProviderLabel {
         ProviderLabel { provider: Word(provider.as_str()) }
     }

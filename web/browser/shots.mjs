@@ -55,6 +55,8 @@ async function shoot(look, options) {
   await save('nodes');
   await goTo(page, 'guarantees');
   await save('guarantees');
+  await goTo(page, 'push');
+  await save('push');
   if (values.all) await shootAlerts(page, save);
   await goTo(page, 'configuration');
   await page.waitForSelector('.settings input');

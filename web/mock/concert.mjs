@@ -195,6 +195,7 @@ export class Concert {
       row: this.row(channel),
       hour: state.hour,
       changes: state.changes.slice(0, 20),
+      graphs_url: `https://graphs.example/d/channels?var-channel=${channel.id}`,
       senders: channel.entries
         ? shares.map((share, index) => ({ user_id: `26973736796170${1000 + index * 37}`, share }))
         : [],
@@ -317,6 +318,28 @@ export class Concert {
       bytes_under_way: Math.round(480_000 * share * (1 + wave(now, [80, index]))),
       bystanders_ms: { p50: 2.1 + 0.3 * wave(now, [50, index]), p99: 7.8 + cost / 1_500 },
       shed_level: 0,
+      push: [
+        {
+          provider: 'apns',
+          taken: 41_200 + index,
+          not_taken: 12,
+          unknown: 1,
+          gone: 90,
+          dead: 3,
+          credential: 0,
+          halted: 0,
+        },
+        {
+          provider: 'fcm',
+          taken: 18_300,
+          not_taken: 240,
+          unknown: 4,
+          gone: 31,
+          dead: 0,
+          credential: 0,
+          halted: index === 1 ? 1 : 0,
+        },
+      ],
     };
   }
 

@@ -1,6 +1,6 @@
 // Addresses of the page: `#/channels`, `#/channels/ID`, `#/nodes`, …. Never a secret or a token in one.
 
-export const TABS = ['channels', 'nodes', 'guarantees', 'alerts', 'configuration', 'audit'] as const;
+export const TABS = ['channels', 'nodes', 'guarantees', 'push', 'alerts', 'configuration', 'audit'] as const;
 export type Tab = (typeof TABS)[number];
 
 export interface Place {

@@ -27,6 +27,7 @@ it('is the whole state as plain text', () => {
         bytes_under_way: 1_000_000,
         bystanders_ms: { p50: 2, p99: 9 },
         shed_level: 1,
+        push: [],
       },
     ],
     channels: [

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ClockOffset, freshness, NodeReports } from '../src/live/age';
 import { delayMs } from '../src/live/backoff';
-import { fleetOf, isRecent, worstGuarantee } from '../src/live/fleet';
+import { fleetOf, isRecent, pushOf, worstGuarantee } from '../src/live/fleet';
 import { endByBrowser, isIdle, tokenState } from '../src/live/renewal';
 import { parseBoard } from '../src/contract/parse';
 
@@ -99,6 +99,22 @@ describe('the fleet', () => {
     );
     expect(fleet).toMatchObject({ ready: 2, total: 3, notReady: ['c'], connections: 30, applied: 2 });
     expect(fleet).toMatchObject({ bystandersP99: 40, bystandersNode: 'b', shed: 2, configVersion: 3 });
+  });
+
+  it('sums what was sent to each push provider', () => {
+    const row = (provider: string, taken: number, halted: number) => ({
+      ...{ provider, taken, not_taken: 1, unknown: 0, gone: 2, dead: 0, credential: 0, halted },
+    });
+    const board = parseBoard({
+      config_version: 1,
+      nodes: [
+        node('a', { push: [row('fcm', 10, 1), row('apns', 1, 0)] }),
+        node('b', { push: [row('fcm', 5, 1)] }),
+        node('c', {}),
+      ],
+    });
+    expect(pushOf(board)).toEqual([row('apns', 1, 0), { ...row('fcm', 15, 2), not_taken: 2, gone: 4 }]);
+    expect(board.nodes[0]?.push[0]?.taken).toBe(10);
   });
 
   it('shows the guarantee that broke last, red for an hour', () => {

@@ -53,6 +53,14 @@ impl Config {
         rule(cost.passes <= 100, "passwords.passes", &cost.passes, most)?;
         rule(cost.lanes <= 16, "passwords.lanes", &cost.lanes, most)?;
         rule(!self.server.data.as_os_str().is_empty(), "server.data", &"empty", "must name a folder")?;
+        let graphs = &self.operator.graphs_url;
+        let is_address = ["https://", "http://"].iter().any(|scheme| graphs.starts_with(scheme));
+        rule(
+            graphs.is_empty() || (is_address && graphs.len() <= 1_000),
+            "operator.graphs_url",
+            graphs,
+            "must be an address that begins with https:// or http://, of at most 1000 bytes",
+        )?;
         let hsts = self.tls.hsts_seconds;
         rule(hsts <= 63_072_000, "tls.hsts_seconds", &hsts, "must be at most 63072000, two years")?;
         let key_is_set = !self.tls.key.as_os_str().is_empty();

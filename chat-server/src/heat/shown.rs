@@ -75,6 +75,7 @@ impl Heats {
             hour: record.hour.iter().copied().collect(),
             changes: record.changes.iter().copied().collect(),
             senders: hot.map(|hot| hot.senders()).unwrap_or_default(),
+            graphs_url: None,
         }
     }
 

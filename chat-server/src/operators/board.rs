@@ -153,7 +153,8 @@ impl Watched {
     /// One channel in detail, as all nodes see it.
     pub async fn channel(&self, channel: ChannelId) -> HotDetail {
         let (_, others) = self.homes().ask_boards(Some(channel)).await;
-        fleet::merge_details(self.own_channel(channel).await, others)
+        let detail = fleet::merge_details(self.own_channel(channel).await, others);
+        HotDetail { graphs_url: self.gateway.operations.config.operator.graphs_of(channel), ..detail }
     }
 
     /// Answers other nodes that ask for the board of this one, until the process ends.
@@ -231,6 +232,7 @@ impl Watched {
             bytes_under_way: self.gateway.bytes_under_way() as u64,
             bystanders_ms: heat.bystanders_ms,
             shed_level: operations.shedding.level(),
+            push: operations.push.figures(),
         }
     }
 }

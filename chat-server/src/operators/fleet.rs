@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use madang_ids::ChannelId;
+use madang_proto::PushProvider;
 use madang_proto::rest::{Board, GuaranteeRow, HeatPoint, HotDetail, HotRow, Spared, WorkRow};
 
 use crate::heat::rank;
@@ -21,6 +22,7 @@ const POINT_MS: u64 = 10_000;
 /// Cuts a board of another node to what a node may show.
 fn bound(board: &mut Board) {
     board.nodes.truncate(1);
+    board.nodes.iter_mut().for_each(|node| node.push.truncate(PushProvider::ALL.len()));
     board.guarantees.truncate(GUARANTEES);
     rank(&mut board.channels);
     board.channels.iter_mut().for_each(bound_row);
@@ -225,6 +227,7 @@ mod tests {
                 hour: vec![HeatPoint { at, cost, bar: 5.0, level }],
                 changes: vec![change],
                 senders: vec![sender; senders],
+                graphs_url: None,
             }
         };
         let merged =

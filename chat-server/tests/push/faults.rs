@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use madang_proto::PushProvider;
 use madang_push_sandbox::{ApnsToken, Delivery, Face, Fault, FcmToken, Notice};
 use madang_testkit::PATIENCE;
 
@@ -183,6 +184,9 @@ async fn an_alert_that_a_service_refuses_is_a_dead_letter_and_can_be_sent_again(
     assert_eq!(operations.redrive_dead_letters(None).await.unwrap(), 1);
     assert_eq!(stage.outcomes(seq, 2).await, ["refused", "taken"]);
     assert_eq!(stage.alerts(1).await, ["hi"]);
+    let figures = operations.push.figures();
+    let [apns] = &figures[..] else { panic!("one provider was called: {figures:?}") };
+    assert_eq!((apns.provider, apns.taken, apns.dead, apns.halted), (PushProvider::Apns, 1, 1, 0));
     assert_eq!(operations.dead_letters(0).await.unwrap().items.len(), 0);
     assert_eq!(operations.redrive_dead_letters(None).await.unwrap(), 0);
     stage.end().await;

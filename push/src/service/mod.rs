@@ -17,8 +17,8 @@ mod worker;
 use std::sync::Arc;
 
 use madang_ids::{ChannelId, Cursor, Millis, Snowflakes, UserId};
-use madang_proto::rest::PushInfo;
-use madang_proto::{ErrorBody, PushTarget};
+use madang_proto::rest::{PushInfo, PushRow};
+use madang_proto::{AlertOutcome, ErrorBody, PushProvider, PushTarget};
 use madang_service::{Clock, Drain};
 use madang_store::{AlertOutbox, AlertQueue, Store, StoreResult};
 use tokio::sync::Notify;
@@ -153,6 +153,13 @@ impl Push {
         self.0.as_ref().map(|inner| inner.providers.info().clone()).unwrap_or_default()
     }
 
+    /// What this process has sent to the providers that it has called.
+    #[must_use]
+    pub fn figures(&self) -> Vec<PushRow> {
+        let Some(inner) = &self.0 else { return Vec::new() };
+        PushProvider::ALL.into_iter().filter_map(|provider| inner.figures_of(provider)).collect()
+    }
+
     /// Checks what an app registers.
     ///
     /// # Errors
@@ -194,6 +201,24 @@ impl Push {
 }
 
 impl Inner {
+    /// `None` if the provider was not called.
+    fn figures_of(&self, provider: PushProvider) -> Option<PushRow> {
+        let calls = |outcome| self.metrics.calls_of(provider, outcome);
+        let row = PushRow {
+            provider,
+            taken: calls(AlertOutcome::Taken),
+            not_taken: calls(AlertOutcome::NotTaken),
+            unknown: calls(AlertOutcome::Unknown),
+            gone: calls(AlertOutcome::Gone) + calls(AlertOutcome::WrongEnvironment),
+            dead: calls(AlertOutcome::Refused) + calls(AlertOutcome::Expired),
+            credential: calls(AlertOutcome::Credential),
+            halted: self.lanes.halted_of(provider),
+        };
+        let PushRow { taken, not_taken, unknown, gone, dead, credential, .. } = row;
+        let is_called = taken + not_taken + unknown + gone + dead + credential > 0;
+        is_called.then_some(row)
+    }
+
     fn expiry(&self, now: Millis) -> Millis {
         now.plus(self.config.kept_hours * 3_600_000)
     }

@@ -132,3 +132,20 @@ export async function nodesAndGuaranteesAreShown({ open, act, server }) {
   await goTo(page, 'guarantees');
   for (const { id } of board.guarantees) await page.waitForSelector(`[data-guarantee="${id}"]`);
 }
+
+export async function pushIsSummedOverAllNodes({ open, act, server }) {
+  const page = await open();
+  await signIn(page, act);
+  await goTo(page, 'push');
+  const { nodes } = await server.board(act);
+  const rows = nodes.flatMap(({ push }) => push).filter(({ provider }) => provider === 'apns');
+  if (rows.length === 0) {
+    await page.waitForSelector('main .empty');
+    return;
+  }
+  const taken = rows.reduce((sum, row) => sum + row.taken, 0);
+  const row = page.locator('[data-provider="apns"]');
+  assert.equal(await row.count(), 1);
+  assert.equal(await row.locator('td.number').first().innerText(), taken.toLocaleString('en'));
+  await page.waitForSelector('[data-provider="fcm"] .tone-bad:has-text("left alone")');
+}

@@ -34,7 +34,7 @@ async function walk(page, who, look) {
   await page.fill(`${OPEN} input[name="batch_ms"]`, '9999');
   await look('override');
   await page.keyboard.press('Escape');
-  for (const view of ['nodes', 'guarantees', 'audit', 'configuration']) {
+  for (const view of ['nodes', 'guarantees', 'push', 'audit', 'configuration']) {
     await goTo(page, view);
     if (view === 'audit') await page.waitForSelector('.acts-table tbody tr');
     if (view === 'configuration') await page.waitForSelector('.settings input');

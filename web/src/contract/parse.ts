@@ -24,6 +24,7 @@ import type {
   OverrideAnswer,
   OverrideCard,
   OverrideSettings,
+  PushRow,
   Quantiles,
   ShownName,
 } from './types';
@@ -60,6 +61,7 @@ export function parseDetail(value: unknown): HotDetail {
       user_id: text(sender, 'user_id'),
       share: number(sender, 'share'),
     })),
+    ...optional('graphs_url', text(detail, 'graphs_url') || undefined),
   };
 }
 
@@ -133,6 +135,20 @@ function parseNode(node: Fields): BoardNode {
     bytes_under_way: number(node, 'bytes_under_way'),
     bystanders_ms: quantiles(node, 'bystanders_ms'),
     shed_level: number(node, 'shed_level'),
+    push: list(node, 'push').map(parsePush),
+  };
+}
+
+function parsePush(row: Fields): PushRow {
+  return {
+    provider: text(row, 'provider'),
+    taken: number(row, 'taken'),
+    not_taken: number(row, 'not_taken'),
+    unknown: number(row, 'unknown'),
+    gone: number(row, 'gone'),
+    dead: number(row, 'dead'),
+    credential: number(row, 'credential'),
+    halted: number(row, 'halted'),
   };
 }
 

@@ -44,6 +44,18 @@ export interface BoardNode {
   bytes_under_way: number;
   bystanders_ms: Quantiles;
   shed_level: number;
+  push: PushRow[];
+}
+
+export interface PushRow {
+  provider: string;
+  taken: number;
+  not_taken: number;
+  unknown: number;
+  gone: number;
+  dead: number;
+  credential: number;
+  halted: number;
 }
 
 export interface Pacing {
@@ -114,6 +126,7 @@ export interface HotDetail {
   hour: HeatPoint[];
   changes: HeatChange[];
   senders: SenderRow[];
+  graphs_url?: string;
 }
 
 export interface HeatPoint {

@@ -1,6 +1,6 @@
 // One number for the whole fleet from the rows of a board.
 
-import type { Board, BoardNode, GuaranteeRow } from '../contract/types';
+import type { Board, BoardNode, GuaranteeRow, PushRow } from '../contract/types';
 import type { NodeReports } from './age';
 
 /** A node that did not report for this long is silent. */
@@ -71,4 +71,17 @@ function most<T>(rows: readonly T[], of: (row: T) => number): T | undefined {
   let found: T | undefined;
   for (const row of rows) if (found === undefined || of(row) > of(found)) found = row;
   return found;
+}
+
+export const PUSH_COUNTS = ['taken', 'not_taken', 'unknown', 'gone', 'dead', 'credential'] as const;
+
+/** What all nodes together have sent to each push provider, by its name. */
+export function pushOf(board: Board): PushRow[] {
+  const sums = new Map<string, PushRow>();
+  for (const row of board.nodes.flatMap((node) => node.push)) {
+    const sum = sums.get(row.provider);
+    if (sum === undefined) sums.set(row.provider, { ...row });
+    else for (const key of [...PUSH_COUNTS, 'halted'] as const) sum[key] += row[key];
+  }
+  return [...sums.values()].sort((one, other) => one.provider.localeCompare(other.provider));
 }

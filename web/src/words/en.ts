@@ -16,6 +16,7 @@ export const en = {
     channels: 'Channels',
     nodes: 'Nodes',
     guarantees: 'Guarantees',
+    push: 'Push',
     alerts: 'Alerts',
     configuration: 'Configuration',
     audit: 'Audit',
@@ -166,6 +167,7 @@ export const en = {
   },
   detail: {
     back: 'All channels',
+    graphs: 'Graphs',
     loading: 'Loading…',
     unknown:
       'The server knows nothing of this channel: it was not hot within the last hour, or the id is wrong.',
@@ -222,6 +224,23 @@ export const en = {
     bystanders: 'Bystanders p50 / p99',
     shed: 'Shed level',
     none: 'No node is known.',
+  },
+  push: {
+    title: 'Push',
+    lead: 'Calls to push providers, of all nodes, since each process began.',
+    provider: 'Provider',
+    state: 'State',
+    works: 'works',
+    halted: (count: number, shown: string) =>
+      `${shown} ${plural(count, 'service is', 'services are')} left alone`,
+    taken: 'Taken',
+    not_taken: 'Called again',
+    unknown: 'No answer',
+    gone: 'Ended',
+    dead: 'Dead letters',
+    credential: 'Keys refused',
+    none: 'No alert was sent by these nodes: no provider is set up, nobody was away, or processes of their own send alerts.',
+    todo: 'A service that fails is called again after 30 s. If keys are refused, check the section push of the configuration. Dead letters: madang push dead.',
   },
   guarantees: {
     title: 'Guarantees',

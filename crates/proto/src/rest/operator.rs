@@ -3,6 +3,7 @@
 use madang_ids::{ChannelId, Millis, UserId};
 use serde::{Deserialize, Serialize};
 
+use crate::alerts::PushProvider;
 use crate::cards::ChannelKind;
 use crate::heat::{HeatLevel, Pacing};
 
@@ -103,6 +104,30 @@ pub struct BoardNode {
     pub bystanders_ms: Quantiles,
     /// How much is shed, 0 (nothing) to 7 (messages).
     pub shed_level: u8,
+    /// What it has sent to push providers. Empty if it sends no alerts, because there are none or other processes send them.
+    pub push: Vec<PushRow>,
+}
+
+/// What a node has sent to one push provider since its process began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PushRow {
+    /// The provider.
+    pub provider: PushProvider,
+    /// Alerts that the provider has taken.
+    pub taken: u64,
+    /// Calls that it has not taken; they are made again.
+    pub not_taken: u64,
+    /// Calls without an answer; they are not made again.
+    pub unknown: u64,
+    /// Calls for subscriptions that have ended, or belong elsewhere.
+    pub gone: u64,
+    /// Alerts that became dead letters: refused, or worthless before they were taken.
+    pub dead: u64,
+    /// Calls that it refused because it does not accept the keys of this server.
+    pub credential: u64,
+    /// Services of this provider that are left alone at present, because they fail or do not accept the keys.
+    pub halted: u32,
 }
 
 /// Quantiles of a time in milliseconds.
@@ -240,6 +265,9 @@ pub struct HotDetail {
     pub changes: Vec<HeatChangeRow>,
     /// The users who sent most within the last minute, at most 10.
     pub senders: Vec<SenderRow>,
+    /// The address of graphs of this channel, if the answering node has one (`operator.graphs_url`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphs_url: Option<String>,
 }
 
 /// Ten seconds of a channel.
