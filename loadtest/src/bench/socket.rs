@@ -2,16 +2,20 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use madang_ids::{ChannelId, SealedCursor, Seq};
-use madang_proto::{ChannelHead, ClientFrame, Hello, Request, SUBPROTOCOL_JSON};
+use madang_proto::{ChannelHead, ClientFrame, ErrorBody, Hello, Request, SUBPROTOCOL_JSON};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
 
 /// Connections from one source address, far below the number of its ports.
 const PER_ADDRESS: usize = 4_000;
+/// How often a node is asked that answers with a time to wait.
+const HELLOS: u32 = 20;
 
 /// A socket, and the bytes of frames that are incomplete so far.
 #[derive(Debug)]
@@ -82,7 +86,7 @@ impl Socket {
         }
     }
 
-    /// Connects, upgrades, sends `hello` and waits for `welcome`.
+    /// Connects, upgrades, sends `hello` and waits for `welcome`. A node that answers with a time to wait is asked again after it.
     pub(crate) async fn welcome(
         addr: &str,
         source: IpAddr,
@@ -90,13 +94,23 @@ impl Socket {
         token: &str,
         cursor: Option<SealedCursor>,
     ) -> anyhow::Result<Self> {
-        let mut socket = Self::connect(addr, source, buffer_bytes).await?;
-        socket.upgrade(addr).await?;
         let frame = ClientFrame::Hello(Hello { token: token.to_owned(), cursor });
-        socket.send(&serde_json::to_string(&Request { id: None, frame })?).await?;
-        let answer = socket.frame().await?;
-        ensure!(answer.contains(r#""type":"welcome""#), "expected welcome: {answer}");
-        Ok(socket)
+        let hello = serde_json::to_string(&Request { id: None, frame })?;
+        let mut tries = 0;
+        loop {
+            let mut socket = Self::connect(addr, source, buffer_bytes).await?;
+            socket.upgrade(addr).await?;
+            socket.send(&hello).await?;
+            let answer = socket.frame().await?;
+            if answer.contains(r#""type":"welcome""#) {
+                return Ok(socket);
+            }
+            tries += 1;
+            let wait = serde_json::from_str(&answer).ok().and_then(|error: ErrorBody| error.retry_after_ms);
+            let wait =
+                wait.filter(|_| tries < HELLOS).with_context(|| format!("expected welcome: {answer}"))?;
+            sleep(Duration::from_millis(wait)).await;
+        }
     }
 
     /// Subscribes to an open channel from now on, and waits for the answer. Returns the head after which entries follow.
