@@ -82,7 +82,7 @@ struct InFleet {
 pub struct Backends {
     /// The durable store.
     pub store: Arc<dyn Store>,
-    /// How long its writes wait for their turn. Those of a cluster are not seen.
+    /// How long its calls wait for their turn. Those of a cluster are not seen.
     pub waits: Waits,
     /// Removal of what is old, if the store needs it.
     pub upkeep: Option<Arc<dyn Upkeep>>,
