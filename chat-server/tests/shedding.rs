@@ -1,11 +1,12 @@
 //! A node whose store is behind refuses the least important first, before it reads or writes anything for it.
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use madang_chat_server::compose::Backends;
 use madang_store::Waits;
-use madang_testkit::{Config, ManualClock, PATIENCE, Rest, Socket, Storage, TestNode, manual_clock};
+use madang_testkit::{Config, Faults, ManualClock, PATIENCE, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
 
 struct Stage {
@@ -68,6 +69,15 @@ impl Stage {
     fn read(&self, seq: u64) -> Value {
         json!({ "type": "read", "id": "r", "channel_id": self.channel, "seq": seq })
     }
+
+    fn typing(&self) -> Value {
+        json!({ "type": "typing", "channel_id": self.channel })
+    }
+
+    /// The calls of the store since the last time, by name.
+    fn calls(&self) -> BTreeSet<&'static str> {
+        self.storage.take_calls().into_iter().map(|call| call.name).collect()
+    }
 }
 
 /// The answer to a frame of Bob's.
@@ -86,20 +96,23 @@ async fn a_node_whose_store_is_behind_refuses_read_markers_before_it_reads_and_t
     let stage = Stage::new().await;
     let (mut bob, _) = Socket::connect(stage.node.addr, &stage.bob, None).await.unwrap();
     let first = stage.say().await;
+    stage.calls();
+    bob.send(&stage.typing()).await.unwrap();
     let done = ask(&mut bob, &stage.read(first)).await;
     assert_eq!((done["type"].as_str(), stage.level()), (Some("done"), 0), "{done}");
+    let costs = stage.calls();
+    assert!(costs.contains("members_of") && costs.contains("advance_marker"), "{costs:?}");
 
     stage.until(Duration::from_millis(500), |level| level == 3).await;
     let second = stage.say().await;
     assert!(second > first);
-    stage.storage.take_calls();
-    let typing = json!({ "type": "typing", "channel_id": stage.channel });
-    bob.send(&typing).await.unwrap();
+    stage.calls();
+    bob.send(&stage.typing()).await.unwrap();
     let refused = ask(&mut bob, &stage.read(second)).await;
     assert_eq!(refused["code"], "unavailable", "{refused}");
     assert!(refused["retry_after_ms"].as_u64().unwrap() >= 750, "{refused}");
-    let calls: Vec<_> = stage.storage.take_calls().into_iter().map(|call| call.name).collect();
-    assert!(calls.is_empty(), "what is shed costs nothing: {calls:?}");
+    let calls = stage.calls();
+    assert!(calls.is_disjoint(&costs), "what is shed costs nothing: {calls:?}");
     let path = format!("/v1/channels/{}/read", stage.channel);
     let over_rest =
         stage.rest.call("PUT", &path, Some(&stage.bob), None, Some(&json!({ "seq": second }))).await.unwrap();
@@ -108,4 +121,29 @@ async fn a_node_whose_store_is_behind_refuses_read_markers_before_it_reads_and_t
     stage.until(Duration::ZERO, |level| level == 0).await;
     let done = ask(&mut bob, &stage.read(second)).await;
     assert_eq!(done["type"], "done", "{done}");
+}
+
+#[tokio::test]
+async fn what_follows_a_typing_event_does_not_wait_for_a_slow_store() {
+    let stage = Stage::new().await;
+    let (mut bob, _) = Socket::connect(stage.node.addr, &stage.bob, None).await.unwrap();
+    // No call of the store ends any more.
+    stage.storage.set_faults(Faults { delay_yields: u32::MAX, ..Faults::NONE });
+    bob.send(&stage.typing()).await.unwrap();
+    let next = json!({ "type": "received", "id": "n", "cursor": "none" });
+    let asked = async {
+        bob.send(&next).await.unwrap();
+        tokio::select! {
+            frame = bob.next_of("error") => frame,
+            () = async {
+                loop {
+                    // waits for: the typing event, which begins to wait when its frame is read
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    stage.hand.advance(Duration::from_millis(50));
+                }
+            } => unreachable!("it goes on until the answer"),
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, asked).await.unwrap();
+    assert_eq!(refused["id"], "n", "{refused}");
 }

@@ -1,11 +1,12 @@
 //! Sheds load by class when work waits for longer than 20 ms on this node.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
 use madang_engine::overload::{Class, Shed, Slot, Threshold, Wait};
 use madang_engine::spread::spread_ms;
 use madang_proto::ErrorBody;
 use madang_service::Clock;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::metrics::ChatMetrics;
 
