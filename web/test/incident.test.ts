@@ -27,7 +27,18 @@ it('is the whole state as plain text', () => {
         bytes_under_way: 1_000_000,
         bystanders_ms: { p50: 2, p99: 9 },
         shed_level: 1,
-        push: [],
+        push: [
+          {
+            provider: 'fcm',
+            taken: 1_200,
+            not_taken: 3,
+            unknown: 0,
+            gone: 2,
+            dead: 0,
+            credential: 0,
+            halted: 1,
+          },
+        ],
       },
     ],
     channels: [
@@ -66,6 +77,9 @@ it('is the whole state as plain text', () => {
     Guarantees
     - G1: held
     - G4: 2 possible breaches, 2026-11-30T02:59:00.000Z
+
+    Push
+    - fcm: 1 service is left alone; Taken 1,200; Called again 3; No answer 0; Ended 2; Dead letters 0; Keys refused 0
     "
   `);
 });

@@ -1,5 +1,5 @@
 import type { Board } from '../contract/types';
-import { fleetOf, worstGuarantee } from '../live/fleet';
+import { fleetOf, PUSH_COUNTS, pushOf, worstGuarantee } from '../live/fleet';
 import { causeText, pacingTexts, settingsText, sparedTexts } from './cause';
 import type { Words } from './en';
 import type { Format } from './format';
@@ -20,6 +20,7 @@ export function incidentText(
     [`${words.table.title}: ${board.channels.length}`, ...channels(board, nodeTime, words, format)],
     [`${words.nodes.title}: ${board.nodes.length}`, ...nodes(board, words, format)],
     [words.guarantees.title, ...guarantees(board, words, format)],
+    [words.push.title, ...push(board, words, format)],
   ];
   return sections.map((lines) => `${lines.join('\n')}\n`).join('\n');
 }
@@ -95,6 +96,15 @@ function guarantees(board: Board, words: Words, format: Format): string[] {
     if (row.breaches === 0) return `- ${row.id}: ${words.guarantees.held}`;
     const last = row.last === undefined ? '' : `, ${utc(row.last)}`;
     return `- ${row.id}: ${words.guarantees.breaches(row.breaches, format.count(row.breaches))}${last}`;
+  });
+}
+
+function push(board: Board, words: Words, format: Format): string[] {
+  const said = words.push;
+  return pushOf(board).map((row) => {
+    const state = row.halted > 0 ? said.halted(row.halted, format.count(row.halted)) : said.works;
+    const counts = PUSH_COUNTS.map((key) => `${said[key]} ${format.count(row[key])}`);
+    return `- ${row.provider}: ${[state, ...counts].join('; ')}`;
   });
 }
 
