@@ -55,6 +55,20 @@ fn a_folder_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
+async fn a_statement_is_compiled_once_whatever_is_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(config(folder.path())).unwrap();
+    for count in 1..4 {
+        let read = store.readers.read(move |db| {
+            let mut statement = db.prepare_cached("SELECT seq FROM log WHERE id > ?1 LIMIT ?2")?;
+            let found = statement.query((count, count))?.next()?.is_some();
+            Ok((found, statement.get_status(rusqlite::StatementStatus::RePrepare)))
+        });
+        assert_eq!(read.await.unwrap(), (false, 0), "call {count}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_is_gone_leaves_its_log_as_it_is() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = Embedded::open(config(folder.path())).unwrap();

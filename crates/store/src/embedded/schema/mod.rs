@@ -114,6 +114,8 @@ fn open(file: &Path, access: OpenFlags, medium: Medium) -> rusqlite::Result<Conn
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // The writer empties the log itself when it ends without a failure; after a failure no connection may write any more.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Plans do not depend on bound values. Otherwise SQLite compiles each statement with a bound `LIMIT` again for each call.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     checksum::register(&connection)?;
     Ok(connection)
 }
