@@ -201,8 +201,12 @@ impl Socket {
     }
 
     /// Reads until the peer has answered the close frame or has gone, because the kernel discards written bytes when a socket is
-    /// closed with unread input. Bytes after those that the library refused are not decoded. Cancel safe.
+    /// closed with unread input. Bytes after those that the library refused are not decoded, so an answer would not be found: the
+    /// stream of a peer that sent them is ended at once, and read until the peer ends it too. Cancel safe.
     pub(super) async fn finish(&mut self) {
+        if self.is_broken {
+            self.outbound().pipe().end_writing();
+        }
         while self.recv().await.is_ok() {}
         let mut scratch = [0; READ_BUFFER_BYTES];
         while self.is_broken && self.readable().await.is_ok() {
@@ -255,5 +259,35 @@ const fn end(error: &Error) -> ConnectionEnd {
         ) => ConnectionEnd::Gone,
         Error::Protocol(_) => ConnectionEnd::Close(CloseReason::BrokenFraming),
         _ => ConnectionEnd::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use madang_testkit::PATIENCE;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::gateway::ledger::tests::account;
+    use crate::gateway::socket::lane::Lane;
+    use crate::gateway::socket::pipe::Pipe;
+
+    #[tokio::test]
+    async fn a_peer_whose_bytes_are_refused_sees_the_end_at_once_and_is_read_to_its_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let pipe = Pipe::Plain(listener.accept().await.unwrap().0);
+        let outbound = Arc::new(Outbound::new(1, pipe, Lane::idle(), account()));
+        let mut socket = Socket::new(Arc::clone(&outbound), &[]);
+        // Without a mask.
+        peer.write_all(&[0x81, 2, b'{', b'}']).await.unwrap();
+        assert_eq!(socket.recv().await.unwrap_err(), ConnectionEnd::Close(CloseReason::BrokenFraming));
+        let finished = tokio::spawn(async move { socket.finish().await });
+        assert_eq!(timeout(PATIENCE, peer.read(&mut [0])).await.unwrap().unwrap(), 0);
+        peer.write_all(&[0; 100_000]).await.unwrap();
+        drop(peer);
+        timeout(PATIENCE, finished).await.unwrap().unwrap();
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice, Read, Write};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use rustix::net::Shutdown;
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -120,10 +121,19 @@ impl Pipe {
 
     /// Ends the socket at once, even if other tasks still hold the connection.
     pub(in crate::gateway) fn shut_down(&self) {
+        self.end(Shutdown::Both);
+    }
+
+    /// Lets the peer see the end of the stream. What it sends can still be read.
+    pub(in crate::gateway) fn end_writing(&self) {
+        self.end(Shutdown::Write);
+    }
+
+    fn end(&self, what: Shutdown) {
         if let Self::Tls(tls) = self {
             tls.say_goodbye();
         }
-        if let Err(error) = rustix::net::shutdown(self.tcp(), rustix::net::Shutdown::Both) {
+        if let Err(error) = rustix::net::shutdown(self.tcp(), what) {
             tracing::trace!(%error, "the peer was already gone");
         }
     }
@@ -251,6 +261,24 @@ pub(in crate::gateway) mod tests {
         assert!(seen.iter().zip((0..=250).cycle()).all(|(seen, wrote)| *seen == wrote));
         pipe.shut_down();
         assert_eq!(peer.read(&mut [0]).await.unwrap(), 0, "TLS was ended, not torn off");
+    }
+
+    #[tokio::test]
+    async fn a_pipe_whose_writing_has_ended_is_still_read() {
+        let (pipe, mut peer) = pair().await;
+        pipe.end_writing();
+        assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
+        peer.write_all(b"late").await.unwrap();
+        peer.flush().await.unwrap();
+        let (mut buffer, mut seen) = ([0; 16], Vec::new());
+        while seen.len() < 4 {
+            match pipe.read(&mut buffer, &mut 4_096) {
+                Ok(count) => seen.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => pipe.tcp().readable().await.unwrap(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(seen, b"late");
     }
 
     #[tokio::test]
