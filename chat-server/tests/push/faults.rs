@@ -26,8 +26,8 @@ async fn what_was_certainly_not_taken_is_sent_again_once() {
         let seq = stage.say("hi").await;
         let first = stage.why(seq, |items| !items.is_empty()).await;
         assert_eq!(first[0]["outcome"], "not_taken", "{fault:?}: {first:?}");
-        // If only the connection was at fault, it was sent again at once.
-        stage.hand.advance(Duration::from_secs(70));
+        // If only the connection was at fault, it is sent again at once.
+        stage.skip(Duration::from_secs(70)).await;
         assert_eq!(stage.outcomes(seq, 2).await, ["not_taken", "taken"], "{fault:?}");
         assert_eq!(stage.alerts(1).await, ["hi"]);
         stage.end().await;
@@ -47,8 +47,8 @@ async fn what_may_have_been_taken_is_never_sent_again() {
         stage.sandbox().fail_next(Face::Apns, fault.clone(), 1);
         let seq = stage.say("hi").await;
         assert_eq!(stage.outcomes(seq, 1).await, ["unknown"], "{fault:?}");
-        stage.hand.advance(LATER);
-        stage.hand.advance(Duration::from_secs(3_600));
+        stage.skip(LATER).await;
+        stage.skip(Duration::from_secs(3_600)).await;
         // The next message is another alert, and says how many are unread.
         let next = stage.say("there?").await;
         assert_eq!(stage.outcomes(next, 1).await, ["taken"], "{fault:?}");
@@ -160,7 +160,7 @@ async fn an_expired_provider_token_costs_one_more_call_on_another_connection() {
     let seq = stage.say("one").await;
     assert_eq!(stage.outcomes(seq, 1).await, ["taken"]);
     // A younger token that is called expired says that the clock is wrong: then nothing is sent for a while.
-    stage.hand.advance(Duration::from_secs(1_500));
+    stage.skip(Duration::from_secs(1_500)).await;
     let before = stage.sandbox().counters(Face::Apns).connections;
     stage.sandbox().fail_next(Face::Apns, Fault::status(403, r#"{"reason":"ExpiredProviderToken"}"#), 1);
     let seq = stage.say("two").await;
@@ -199,7 +199,7 @@ async fn a_new_token_that_is_called_expired_halts_the_provider() {
     stage.sandbox().fail_next(Face::Apns, Fault::status(403, r#"{"reason":"ExpiredProviderToken"}"#), 1);
     let seq = stage.say("one").await;
     assert_eq!(stage.outcomes(seq, 1).await, ["credential"]);
-    stage.hand.advance(Duration::from_secs(1_000));
+    stage.skip(Duration::from_secs(1_000)).await;
     assert_eq!(stage.outcomes(seq, 2).await, ["credential", "taken"]);
     stage.end().await;
 }
@@ -215,7 +215,7 @@ async fn what_the_user_reads_during_a_call_is_withdrawn_and_its_end_is_not_lost(
     let body = serde_json::json!({ "seq": seq });
     stage.rest().must("PUT", &path, Some(&stage.bob.token), Some(&body)).await;
     assert_eq!(stage.outcomes(seq, 1).await, ["taken"], "its end was written");
-    stage.hand.advance(Duration::from_secs(4));
+    stage.skip(Duration::from_secs(4)).await;
     assert_eq!(stage.outcomes(seq, 2).await, ["taken", "withdrawn"]);
     stage.end().await;
 }
@@ -230,7 +230,7 @@ async fn an_alert_is_withdrawn_once_although_the_record_changes_meanwhile() {
     let body = serde_json::json!({ "seq": seq });
     stage.rest().must("PUT", &path, Some(&stage.bob.token), Some(&body)).await;
     stage.sandbox().fail_next(Face::Apns, Fault::Delay(Duration::from_millis(800)), 1);
-    stage.hand.advance(Duration::from_secs(4));
+    stage.skip(Duration::from_secs(4)).await;
     let silent = |notices: &[Arc<Notice>]| notices.iter().filter(|it| !it.is_visible).count();
     stage.sandbox().wait_for(|all| silent(all) == 1, PATIENCE).await.unwrap();
     // A message that comes during the call ends the lease of the queue.

@@ -30,12 +30,12 @@ async fn a_service_that_does_not_accept_the_key_is_left_alone_and_tried_again() 
     // What comes meanwhile waits with it, and calls nobody.
     let second = stage.say("two").await;
     for _ in 0..20 {
-        stage.hand.advance(std::time::Duration::from_secs(10));
+        stage.skip(std::time::Duration::from_secs(10)).await;
         tokio::task::yield_now().await;
     }
     assert_eq!(stage.sandbox().counters(Face::Apns).requests, asked);
     stage.sandbox().clear(Face::Apns);
-    stage.hand.advance(std::time::Duration::from_secs(1_000));
+    stage.skip(std::time::Duration::from_secs(1_000)).await;
     assert_eq!(stage.outcomes(second, 1).await, ["taken"]);
     assert_eq!(stage.outcomes(seq, 2).await, ["credential", "taken"]);
     assert_eq!(stage.alerts(1).await.last().unwrap(), "two (+1)");

@@ -80,6 +80,19 @@ impl Stage {
         self.rest().must("PUT", "/v1/push/subscription", Some(&person.token), Some(&body)).await
     }
 
+    /// Lets time pass at once, when nothing is being sent: a call that is under way for a minute would count as one of a dead worker.
+    async fn skip(&self, time: Duration) {
+        let rest = self.rest();
+        let idle = tokio::time::timeout(PATIENCE, async {
+            while !rest.must("GET", "/metrics", None, None).await.as_str().unwrap().contains("push_working 0\n") {
+                // waits for: the worker of push, which writes the end of a call behind its note
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        idle.await.expect("the worker of push ends what it does");
+        self.hand.advance(time);
+    }
+
     /// Lets time pass while the worker looks at its queue every half second of it.
     async fn pass(&self, seconds: u64) {
         for _ in 0..seconds {
