@@ -36,7 +36,7 @@ use crate::operations::{
 use crate::operators::{Operators, Watched};
 use crate::overload::{Bulkheads, Shedding, probe};
 use crate::private;
-use crate::rest::Api;
+use crate::rest::{Api, Shared};
 use crate::tls::Tls;
 #[cfg(feature = "fleet")]
 use madang_bus::registry::RegistryError;
@@ -460,7 +460,7 @@ impl Node {
         }
         tasks.spawn_vital(health.check("upkeep"), operations.run_upkeep(tasks.drain().clone()));
         tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
-        let api = Api { gateway: Arc::clone(&gateway), health, metrics, watched };
+        let api = Api::from(Shared { gateway: Arc::clone(&gateway), health, metrics, watched });
         Ok(Self {
             gateway,
             api,

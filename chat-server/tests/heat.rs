@@ -14,7 +14,7 @@ struct Stage {
     hand: ManualClock,
     owner: Person,
     channel: String,
-    _storage: Storage,
+    storage: Storage,
 }
 
 struct Person {
@@ -23,20 +23,23 @@ struct Person {
 
 impl Stage {
     async fn new() -> Self {
+        Self::over(Storage::embedded()).await
+    }
+
+    async fn over(storage: Storage) -> Self {
         let mut config = Config::default();
         config.limits.enabled = false;
         config.tokens.access_seconds = 86_400;
         // Minutes pass in which the sockets of the test are silent.
         config.gateway.silence_ms = 86_400_000;
         let (clock, hand) = manual_clock();
-        let storage = Storage::embedded();
         let node = TestNode::start_over(config, &storage, clock, |_| {}).await.unwrap();
         let rest = Rest::new(&node.url());
         let owner = person(&rest, "owner").await;
         let wish = json!({ "kind": "open", "name": "Concert" });
         let view = rest.must("POST", "/v1/channels", Some(&owner.token), Some(&wish)).await;
         let channel = view["id"].as_str().unwrap().to_owned();
-        Self { node, rest, hand, owner, channel, _storage: storage }
+        Self { node, rest, hand, owner, channel, storage }
     }
 
     fn id(&self) -> ChannelId {
@@ -221,13 +224,16 @@ async fn subscribers_are_notified_of_the_level_when_it_changes_and_when_they_sub
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_join_a_blazing_channel_slowly_and_learn_when_to_come_back() {
-    let stage = Stage::new().await;
+    let stage = Stage::over(Storage::model()).await;
     stage.second(2_000_000).await;
     let path = format!("/v1/channels/{}/membership", stage.channel);
     let (mut joined, mut refused) = (0, 0);
+    let looked = || stage.storage.take_calls().iter().any(|call| call.name == "device");
     for number in 0..60 {
         let person = person(&stage.rest, &format!("fan{number}")).await;
+        looked();
         let (status, answer) = stage.call("PUT", &path, &person, None).await;
+        assert_eq!(looked(), status == 200, "a refusal costs no read, not even of the caller's device");
         match status {
             200 => joined += 1,
             429 => {

@@ -9,6 +9,8 @@ use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Req
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
+use madang_engine::session::Identity;
+use madang_ids::UserId;
 use madang_proto::rest::parse_body;
 use madang_proto::{ErrorBody, ErrorCode, json, limits};
 use serde::de::DeserializeOwned;
@@ -32,24 +34,68 @@ impl FromRequestParts<Api> for Auth {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        let operations = api.operations();
-        let Some(token) = bearer(&parts.headers) else {
+        let identity = verify(parts, api).await?;
+        if let Err(error) = api.operations().check_signed_in(identity.user_id, identity.device_id).await {
             Guest::from_request_parts(parts, api).await?;
-            let message = "Authorization: Bearer with an access token is missing";
-            return Err(Refusal(ErrorBody::field(ErrorCode::Unauthorized, "Authorization", message)));
-        };
-        let identity = match operations.identify(token).await {
-            Ok(identity) => identity,
-            Err(error) => {
-                Guest::from_request_parts(parts, api).await?;
-                return Err(Refusal(error.into()));
-            }
-        };
-        access::name_user(identity.user_id);
-        Meter::set_user(&parts.extensions, identity.user_id)?;
-        operations.callers.take_request(identity.user_id)?;
-        Ok(Self(Caller { user_id: identity.user_id, device_id: identity.device_id, origin: None }))
+            return Err(Refusal(error.into()));
+        }
+        count(parts, api, identity.user_id)?;
+        Ok(Self(caller(identity)))
     }
+}
+
+/// Whoever a genuine token was given to, before the store is asked whether the device was revoked since: for calls that are refused in
+/// crowds for other reasons. Counted against the rate of the user.
+pub(super) struct Signed(Identity);
+
+impl FromRequestParts<Api> for Signed {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let identity = verify(parts, api).await?;
+        count(parts, api, identity.user_id)?;
+        Ok(Self(identity))
+    }
+}
+
+impl Signed {
+    /// The user of the token.
+    pub(super) const fn user(&self) -> UserId {
+        self.0.user_id
+    }
+
+    /// The caller, if the device was not revoked.
+    ///
+    /// # Errors
+    /// `revoked`; `unauthorized` for an unknown device.
+    pub(super) async fn caller(self, api: &Api) -> Result<Caller, Refusal> {
+        api.operations().check_signed_in(self.0.user_id, self.0.device_id).await?;
+        Ok(caller(self.0))
+    }
+}
+
+/// What a genuine token says. A call without one is counted against the rate of its address.
+async fn verify(parts: &mut Parts, api: &Api) -> Result<Identity, Refusal> {
+    let refusal = match bearer(&parts.headers).map(|token| api.operations().verify_token(token)) {
+        Some(Ok(identity)) => return Ok(identity),
+        Some(Err(error)) => error.into(),
+        None => {
+            let message = "Authorization: Bearer with an access token is missing";
+            ErrorBody::field(ErrorCode::Unauthorized, "Authorization", message)
+        }
+    };
+    Guest::from_request_parts(parts, api).await?;
+    Err(Refusal(refusal))
+}
+
+fn count(parts: &Parts, api: &Api, user: UserId) -> Result<(), ErrorBody> {
+    access::name_user(user);
+    Meter::set_user(&parts.extensions, user)?;
+    api.operations().callers.take_request(user)
+}
+
+const fn caller(identity: Identity) -> Caller {
+    Caller { user_id: identity.user_id, device_id: identity.device_id, origin: None }
 }
 
 /// The token of the only `Authorization` header. The name of a scheme is case-insensitive (RFC 9110 §11.1).

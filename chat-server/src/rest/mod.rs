@@ -21,6 +21,7 @@ pub(crate) mod operator;
 mod push;
 mod table;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,9 +41,12 @@ use crate::gateway::Gateway;
 use crate::gateway::socket::accept::{ANY_ORIGIN, accept, is_allowed};
 use crate::operators::Watched;
 
-/// The state that the handlers share.
+/// The state that the handlers share. Each layer of each request has a clone of it.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<Shared>);
+
+/// What [`Api`] shares.
+pub struct Shared {
     /// The sockets and the use cases.
     pub gateway: Arc<Gateway>,
     /// Whether the node is ready.
@@ -51,6 +55,20 @@ pub struct Api {
     pub metrics: Metrics,
     /// The state for operators.
     pub watched: Arc<Watched>,
+}
+
+impl From<Shared> for Api {
+    fn from(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 impl axum::extract::FromRef<Api> for Arc<Gateway> {

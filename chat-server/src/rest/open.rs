@@ -6,7 +6,7 @@ use madang_ids::ChannelId;
 use madang_proto::rest::{ChannelView, OpenChannel, OpenChannelQuery, Page};
 
 use super::Api;
-use super::extract::{Auth, Ids, Params};
+use super::extract::{Auth, Ids, Params, Signed};
 use crate::refusal::Refusal;
 
 pub(super) async fn find(
@@ -19,8 +19,11 @@ pub(super) async fn find(
 
 pub(super) async fn join(
     State(api): State<Api>,
-    Auth(caller): Auth,
+    signed: Signed,
     Ids(channel): Ids<ChannelId>,
 ) -> Result<Json<ChannelView>, Refusal> {
-    Ok(Json(api.operations().join(caller, channel).await?))
+    let operations = api.operations();
+    operations.admit_join(signed.user(), channel)?;
+    let caller = signed.caller(&api).await?;
+    Ok(Json(operations.join(caller, channel).await?))
 }

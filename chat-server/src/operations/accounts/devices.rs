@@ -228,10 +228,13 @@ impl Operations {
     ///
     /// # Errors
     /// `revoked`; `unauthorized` for an unknown device.
-    pub(in crate::operations) async fn check_signed_in(&self, user: UserId, id: DeviceId) -> Result<()> {
+    pub async fn check_signed_in(&self, user: UserId, id: DeviceId) -> Result<()> {
         match self.device_state(user, id).await? {
             DeviceState::Valid => Ok(()),
-            state => Err(state.refusal().into()),
+            state => {
+                self.metrics.unauthorized.inc();
+                Err(state.refusal().into())
+            }
         }
     }
 

@@ -82,16 +82,23 @@ impl Operations {
         Ok(Page { items: channels.into_iter().map(row).collect(), next })
     }
 
-    /// The caller joins an open channel. A member stays a member.
+    /// Admits a user to [`Self::join`] a channel, or not. Reads nothing: a crowd at the door must cost as little as possible.
+    ///
+    /// # Errors
+    /// `limited`: others join this channel at the moment; `unavailable`: the node has too much to do.
+    pub fn admit_join(&self, user: UserId, channel_id: ChannelId) -> Result<()> {
+        self.shedding.admit(Class::Joins, user.raw())?;
+        if let Some(hot) = self.heats.hot(channel_id) {
+            hot.take_join(self.clock.elapsed()).inspect_err(|_| _ = self.metrics.joins_refused.inc())?;
+        }
+        Ok(())
+    }
+
+    /// The caller, who was admitted, joins an open channel. A member stays a member.
     ///
     /// # Errors
     /// `full`; `forbidden` for a group or direct channel of the caller, `not_found` for those of others.
     pub async fn join(&self, caller: Caller, channel_id: ChannelId) -> Result<ChannelView> {
-        self.shedding.admit(Class::Joins, caller.user_id.raw())?;
-        // Before anything is read: a crowd at the door must cost as little as possible.
-        if let Some(hot) = self.heats.hot(channel_id) {
-            hot.take_join(self.clock.elapsed()).inspect_err(|_| _ = self.metrics.joins_refused.inc())?;
-        }
         let channel = self.channel(channel_id).await?;
         if channel.card.kind != ChannelKind::Open {
             self.overview_of(caller.user_id, channel_id).await?;

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use super::super::Api;
-use super::super::extract::{Auth, Guest, IdempotencyKey, Ids, Json, Params};
+use super::super::extract::{Auth, Guest, IdempotencyKey, Ids, Json, Params, Signed};
 use super::super::operator::{Acting, Anybody, IfMatch, Tagged, Watching};
 use super::schemas::Schemas;
 use crate::refusal::Refusal;
@@ -100,6 +100,12 @@ impl Taken for Guest {
 }
 
 impl Taken for Auth {
+    fn describe(signature: &mut Signature, _: &mut Schemas) {
+        signature.wants_token = true;
+    }
+}
+
+impl Taken for Signed {
     fn describe(signature: &mut Signature, _: &mut Schemas) {
         signature.wants_token = true;
     }
