@@ -2,6 +2,7 @@
 //! takes the place of the chat (`chat-server/examples/echo.rs`).
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::cargo::{Metadata, cargo, root};
+use crate::cargo::{Metadata, for_all, root};
 use crate::steps::call;
 
 /// Cases without 12 and 13, which test compression: the gateway offers none.
@@ -21,6 +22,9 @@ const QUICK_CASES: [&str; 8] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*",
 /// Acceptable results of a case. The last one occurs for closes only: the fuzzer, not the server, ended the TCP
 /// connection.
 const FINE: [&str; 4] = ["OK", "NON-STRICT", "INFORMATIONAL", "FAILED BY CLIENT"];
+/// Cases with another result that are run once more. Most of them give the server a second, which a busy machine may take for itself; what
+/// the server does wrong, it does again.
+const REPEATED: usize = 5;
 
 /// The result of a case according to the suite.
 #[derive(Debug, Clone, Deserialize)]
@@ -28,6 +32,18 @@ const FINE: [&str; 4] = ["OK", "NON-STRICT", "INFORMATIONAL", "FAILED BY CLIENT"
 struct Outcome {
     behavior: String,
     behavior_close: String,
+}
+
+impl Outcome {
+    fn is_fine(&self) -> bool {
+        [&self.behavior, &self.behavior_close].iter().all(|word| FINE.contains(&word.as_str()))
+    }
+}
+
+impl Display for Outcome {
+    fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
+        write!(to, "{}, close {}", self.behavior, self.behavior_close)
+    }
 }
 
 type Outcomes = BTreeMap<String, Outcome>;
@@ -42,6 +58,10 @@ struct Report {
     behaviour_of_closes: BTreeMap<String, usize>,
     /// Cases whose behaviour or close is not exactly `OK`.
     other_than_ok: BTreeMap<String, String>,
+    /// Those of them that are not acceptable.
+    wrong: Vec<String>,
+    /// The first result of cases that were run once more.
+    repeated: BTreeMap<String, String>,
     seconds: u64,
 }
 
@@ -63,11 +83,20 @@ pub(crate) fn check() -> Result<()> {
 fn report(cases: &[&str]) -> Result<Report> {
     let target = Metadata::read()?.target_directory;
     let suite = Suite::prepare(&target.join("autobahn"))?;
-    let features = ["--features", "madang-chat-server/echo"];
-    call(cargo(&["build", "-p", "madang-chat-server", "--example", "echo"]).args(features))?;
+    call(for_all("build").args(["--features", "madang-chat-server/echo", "--example", "echo"]))?;
     let started = Instant::now();
-    let outcomes = suite.run(&target.join("debug/examples/echo"), cases)?;
-    let report = Report::of(&outcomes, started.elapsed().as_secs());
+    let echo = target.join("debug/examples/echo");
+    let mut outcomes = suite.run(&echo, cases)?;
+    let wrong: Outcomes = outcomes
+        .iter()
+        .filter(|(_, outcome)| !outcome.is_fine())
+        .map(|(case, it)| (case.clone(), it.clone()))
+        .collect();
+    if !wrong.is_empty() && wrong.len() <= REPEATED {
+        let cases: Vec<&str> = wrong.keys().map(String::as_str).collect();
+        outcomes.extend(suite.run(&echo, &cases)?);
+    }
+    let report = Report::of(&outcomes, &wrong, started.elapsed().as_secs());
     report.print(&outcomes);
     Ok(report)
 }
@@ -167,7 +196,7 @@ impl Drop for Server {
 }
 
 impl Report {
-    fn of(outcomes: &Outcomes, seconds: u64) -> Self {
+    fn of(outcomes: &Outcomes, repeated: &Outcomes, seconds: u64) -> Self {
         let mut report = Self {
             suite: "autobahntestsuite 25.10.1, server cases",
             cases: outcomes.len(),
@@ -175,6 +204,8 @@ impl Report {
             behaviour: BTreeMap::new(),
             behaviour_of_closes: BTreeMap::new(),
             other_than_ok: BTreeMap::new(),
+            wrong: Vec::new(),
+            repeated: repeated.iter().map(|(case, outcome)| (case.clone(), outcome.to_string())).collect(),
             seconds,
         };
         for (case, outcome) in outcomes {
@@ -182,7 +213,10 @@ impl Report {
             *report.behaviour.entry(behavior.clone()).or_default() += 1;
             *report.behaviour_of_closes.entry(behavior_close.clone()).or_default() += 1;
             if (behavior.as_str(), behavior_close.as_str()) != ("OK", "OK") {
-                report.other_than_ok.insert(case.clone(), format!("{behavior}, close {behavior_close}"));
+                report.other_than_ok.insert(case.clone(), outcome.to_string());
+            }
+            if !outcome.is_fine() {
+                report.wrong.push(format!("{case}: {outcome}"));
             }
         }
         report
@@ -200,14 +234,13 @@ impl Report {
             println!("{group:>4}.*  {}", counts.join(", "));
         }
         self.other_than_ok.iter().for_each(|(case, words)| println!("{case:>8}  {words}"));
+        self.repeated.iter().for_each(|(case, words)| println!("{case:>8}  {words} at first; run once more"));
         println!("{} cases in {} s; left out: {}", self.cases, self.seconds, self.left_out);
     }
 
     fn check(&self) -> Result<()> {
         ensure!(self.cases > 0, "no case was run");
-        let words = self.behaviour.keys().chain(self.behaviour_of_closes.keys());
-        let wrong: Vec<&String> = words.filter(|word| !FINE.contains(&word.as_str())).collect();
-        ensure!(wrong.is_empty(), "results that are not acceptable: {wrong:?}");
+        ensure!(self.wrong.is_empty(), "results that are not acceptable: {:?}", self.wrong);
         Ok(())
     }
 }
@@ -220,7 +253,7 @@ mod tests {
         let fine = r#"{"behavior": "OK", "behaviorClose": "OK", "duration": 1}"#;
         let other = format!(r#"{{"behavior": "{behavior}", "behaviorClose": "{close}"}}"#);
         let outcomes = serde_json::from_str(&format!(r#"{{"1.1": {fine}, "1.2": {other}}}"#)).unwrap();
-        Report::of(&outcomes, 1)
+        Report::of(&outcomes, &Outcomes::new(), 1)
     }
 
     #[test]
@@ -231,6 +264,6 @@ mod tests {
         let fine = report("NON-STRICT", "OK");
         assert!(fine.check().is_ok());
         assert_eq!(fine.other_than_ok["1.2"], "NON-STRICT, close OK");
-        assert!(Report::of(&Outcomes::new(), 0).check().is_err());
+        assert!(Report::of(&Outcomes::new(), &Outcomes::new(), 0).check().is_err());
     }
 }

@@ -22,6 +22,15 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// What only a fleet has, of all packages, and what tests want of libraries.
+const ALL: &str = "madang-bus/redis,madang-chat-server/fleet,madang-discovery/fleet,madang-presence/fleet,madang-push/fleet,madang-testkit/fleet,madang-testkit/as_in_tests";
+
+/// A command over all packages, with what only a fleet has. Cargo builds a library once for each set of features that the packages of a
+/// command want of it: commands for single packages would build most of what they share again.
+pub(crate) fn for_all(command: &str) -> Command {
+    cargo(&[command, "--workspace", "--features", ALL])
+}
+
 /// Replaces this process by the command, so that signals reach it. Returns only when that fails.
 pub(crate) fn become_command(command: &mut Command) -> anyhow::Error {
     let error = command.exec();

@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cargo::cargo;
+use crate::cargo::for_all;
 use crate::steps::call;
 
 /// A fault of `chat-server/src/plant.rs`, and the run that must find it.
@@ -136,8 +136,7 @@ impl Planted {
 }
 
 fn build(target_directory: &Path, features: &[&str]) -> Result<PathBuf> {
-    let mut command = cargo(&["build", "-p", "madang-chat-server", "-p", "madang-loadtest", "--bins"]);
-    call(command.args(features))?;
+    call(for_all("build").arg("--bins").args(features))?;
     Ok(target_directory.join("debug"))
 }
 

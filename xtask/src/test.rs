@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-use crate::cargo::{Metadata, cargo};
+use crate::cargo::{Metadata, cargo, for_all};
 use crate::services::{self, ThreeNodes, Wanted};
 use crate::steps::{Steps, call};
 use crate::{autobahn, replay, tidy, web};
@@ -15,10 +15,6 @@ const SLOW: &str = "slow_";
 
 /// The test target that needs features; it has a step of its own.
 const OF_A_FLEET: &str = "fleet";
-/// The features of what only a fleet has.
-const FLEET: &str = "madang-bus/redis,madang-chat-server/fleet,madang-discovery/fleet,madang-presence/fleet,madang-push/fleet,madang-testkit/fleet";
-
-const FLEET_NODES: &str = "madang-chat-server/fleet,madang-push/fleet,madang-testkit/fleet";
 
 /// Runs the checks; the exit code says whether all of them passed.
 pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
@@ -32,9 +28,10 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     steps.step("format", || call(&mut cargo(&["fmt", "--all", "--check"])));
     // Before the server is built, which embeds the pages.
     steps.step("web", web::check);
-    steps.step("clippy", || {
-        let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--features", FLEET]);
-        call(clippy.args(["--", "-D", "warnings"]))
+    steps.step("clippy", || call(for_all("clippy").args(["--all-targets", "--", "-D", "warnings"])));
+    // What is built on a laptop.
+    steps.step("clippy of one process", || {
+        call(&mut cargo(&["clippy", "-p", "madang-chat-server", "--", "-D", "warnings"]))
     });
     steps.step("tidy", tidy::check);
     steps.step("tests", || call(&mut tests(&["--lib", "--bins"], &fast)));
@@ -68,17 +65,8 @@ fn bus_over_redis(target_directory: &Path) -> Result<()> {
     let running = services::ensure(target_directory, Wanted { redis: 1, cassandra: 0 })?;
     let redis = running.redis.first().context("no Redis server")?;
     let (program, environment) = services::redis_program(target_directory)?;
-    let mut command = cargo(&[
-        "test",
-        "-p",
-        "madang-bus",
-        "--all-features",
-        "--lib",
-        "--test",
-        "redis",
-        "--test",
-        "registry",
-    ]);
+    let mut command = for_all("test");
+    command.args(["--lib", "--test", "redis", "--test", "registry"]);
     command.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
     command
         .env("MADANG_TEST_REDIS", redis.to_string())
@@ -100,11 +88,9 @@ fn on_several_nodes(target_directory: &Path) -> Result<()> {
     let running = services::ensure(target_directory, Wanted { redis: 1, cassandra: 1 })?;
     let redis = running.redis.first().context("no Redis server")?;
     let node = running.cassandra.first().context("no node of the cluster")?;
-    let packages = ["-p", "madang-chat-server", "-p", "madang-push", "-p", "madang-testkit"];
-    let features = ["--features", FLEET_NODES];
-    call(cargo(&["build", "--bin", "madang", "--bin", "madang-push"]).args(packages).args(features))?;
-    let mut command = cargo(&["test", "--test", OF_A_FLEET]);
-    command.args(packages).args(features).args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
+    call(for_all("build").arg("--bins"))?;
+    let mut command = for_all("test");
+    command.args(["--test", OF_A_FLEET, "--", "--ignored", "--nocapture", "--test-threads=1"]);
     command
         .env("MADANG_TEST_REDIS", redis.to_string())
         .env("MADANG_TEST_CQL", node.to_string())
@@ -126,16 +112,16 @@ fn store_over_three(target_directory: &Path) -> Result<()> {
 
 /// The tests over a CQL server, one after another: several keyspaces at once would be too much for a small machine.
 fn cql_tests(arguments: &[&str]) -> Command {
-    let mut command = cargo(&["test", "-p", "madang-store", "--all-features", "--test", "cql", "--"]);
-    command.args(["--ignored", "--nocapture", "--test-threads=1"]).args(arguments);
+    let mut command = for_all("test");
+    command.args(["--test", "cql", "--", "--ignored", "--nocapture", "--test-threads=1"]).args(arguments);
     command
 }
 
 /// `cargo test` for the given kinds and integration test targets. All targets are named, because cargo cannot exclude
 /// one.
 fn tests(kinds: &[&str], targets: &[&str]) -> Command {
-    let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
-    command.args(kinds);
+    let mut command = for_all("test");
+    command.arg("--no-fail-fast").args(kinds);
     for target in targets {
         command.args(["--test", target]);
     }
@@ -150,6 +136,6 @@ mod tests {
     fn test_targets_are_named_one_by_one() {
         let command = tests(&["--lib", "--bins"], &["a", "b"]);
         let args: Vec<_> = command.get_args().filter_map(|arg| arg.to_str()).collect();
-        assert_eq!(args[3..], ["--lib", "--bins", "--test", "a", "--test", "b"]);
+        assert_eq!(args[4..], ["--no-fail-fast", "--lib", "--bins", "--test", "a", "--test", "b"]);
     }
 }

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::cargo;
+use crate::cargo::for_all;
 use crate::steps::call;
 
 /// The oldest Node that the tools run on.
@@ -31,11 +31,8 @@ pub(crate) fn check() -> Result<()> {
 
 /// The pages in a real browser: against the stand-in for a server, and against a server with a hot channel.
 pub(crate) fn in_browser(target_directory: &Path) -> Result<()> {
-    let Some(chromium) = chromium() else {
-        println!("NOT RUN: there is no Chromium, and it cannot be installed here; name one in CHROMIUM");
-        return Ok(());
-    };
-    call(&mut cargo(&["build", "-p", "madang-chat-server", "--bin", "madang"]))?;
+    let chromium = chromium()?;
+    call(for_all("build").arg("--bins"))?;
     let program = std::path::absolute(target_directory.join("debug/madang"))?;
     let run = |script: &str| {
         let mut command = command("npm", &["run", "--silent", script]);
@@ -72,9 +69,9 @@ fn command(program: &str, args: &[&str]) -> Command {
 }
 
 /// A Chromium; one that is missing is installed where that is possible.
-fn chromium() -> Option<PathBuf> {
+fn chromium() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("CHROMIUM") {
-        return Some(named.into());
+        return Ok(named.into());
     }
     let path = PathBuf::from(CHROMIUM);
     if !path.exists() {
@@ -86,11 +83,9 @@ fn chromium() -> Option<PathBuf> {
         };
         let install = || apt(&["install", "-y", "--no-install-recommends", "chromium"]);
         let installed = install().or_else(|_| apt(&["update"]).and_then(|()| install()));
-        if let Err(error) = installed {
-            println!("{error:#}");
-        }
+        installed.context("Chromium cannot be installed here; name one in CHROMIUM")?;
     }
-    path.exists().then_some(path)
+    Ok(path)
 }
 
 #[cfg(test)]

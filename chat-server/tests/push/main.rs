@@ -84,7 +84,13 @@ impl Stage {
     async fn skip(&self, time: Duration) {
         let rest = self.rest();
         let idle = tokio::time::timeout(PATIENCE, async {
-            while !rest.must("GET", "/metrics", None, None).await.as_str().unwrap().contains("push_working 0\n") {
+            while !rest
+                .must("GET", "/metrics", None, None)
+                .await
+                .as_str()
+                .unwrap()
+                .contains("push_working 0\n")
+            {
                 // waits for: the worker of push, which writes the end of a call behind its note
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

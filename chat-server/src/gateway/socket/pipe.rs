@@ -274,7 +274,9 @@ pub(in crate::gateway) mod tests {
         while seen.len() < 4 {
             match pipe.read(&mut buffer, &mut 4_096) {
                 Ok(count) => seen.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => pipe.tcp().readable().await.unwrap(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    pipe.tcp().readable().await.unwrap()
+                }
                 Err(error) => panic!("{error}"),
             }
         }
