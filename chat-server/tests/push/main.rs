@@ -83,14 +83,12 @@ impl Stage {
     /// Lets time pass at once, when nothing is being sent: a call that is under way for a minute would count as one of a dead worker.
     async fn skip(&self, time: Duration) {
         let rest = self.rest();
+        let is_idle = async || {
+            let metrics = rest.must("GET", "/metrics", None, None).await;
+            metrics.as_str().unwrap().contains("push_working 0\n")
+        };
         let idle = tokio::time::timeout(PATIENCE, async {
-            while !rest
-                .must("GET", "/metrics", None, None)
-                .await
-                .as_str()
-                .unwrap()
-                .contains("push_working 0\n")
-            {
+            while !is_idle().await {
                 // waits for: the worker of push, which writes the end of a call behind its note
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -274,10 +274,10 @@ pub(in crate::gateway) mod tests {
         while seen.len() < 4 {
             match pipe.read(&mut buffer, &mut 4_096) {
                 Ok(count) => seen.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    pipe.tcp().readable().await.unwrap()
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+                    pipe.tcp().readable().await.unwrap();
                 }
-                Err(error) => panic!("{error}"),
             }
         }
         assert_eq!(seen, b"late");
