@@ -284,10 +284,11 @@ mod tests {
         // Without a mask.
         peer.write_all(&[0x81, 2, b'{', b'}']).await.unwrap();
         assert_eq!(socket.recv().await.unwrap_err(), ConnectionEnd::Close(CloseReason::BrokenFraming));
-        let finished = tokio::spawn(async move { socket.finish().await });
-        assert_eq!(timeout(PATIENCE, peer.read(&mut [0])).await.unwrap().unwrap(), 0);
-        peer.write_all(&[0; 100_000]).await.unwrap();
-        drop(peer);
-        timeout(PATIENCE, finished).await.unwrap().unwrap();
+        let of_peer = async {
+            assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
+            peer.write_all(&[0; 100_000]).await.unwrap();
+            drop(peer);
+        };
+        timeout(PATIENCE, async { tokio::join!(socket.finish(), of_peer) }).await.unwrap();
     }
 }

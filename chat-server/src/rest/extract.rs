@@ -44,8 +44,8 @@ impl FromRequestParts<Api> for Auth {
     }
 }
 
-/// Whoever a genuine token was given to, before the store is asked whether the device was revoked since: for calls that are refused in
-/// crowds for other reasons. Counted against the rate of the user.
+/// The user of a genuine token, before the store is asked whether the device was revoked since: for calls that are refused in crowds for
+/// other reasons. Counted against the rate of the user.
 pub(super) struct Signed(Identity);
 
 impl FromRequestParts<Api> for Signed {
