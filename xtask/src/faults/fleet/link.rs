@@ -158,7 +158,8 @@ impl State {
             while is_silent() && !is_closed() {
                 thread::sleep(LOOK);
             }
-            if to.write_all(&buffer[..count]).is_err() {
+            // What comes behind the cut is not forwarded.
+            if is_closed() || to.write_all(&buffer[..count]).is_err() {
                 return;
             }
         }
