@@ -248,6 +248,14 @@ async fn users_join_a_blazing_channel_slowly_and_learn_when_to_come_back() {
     // Time stands still in this test, so this is one second.
     assert_eq!((joined, refused), (50, 10));
     assert_eq!(stage.node.node.gateway.operations.metrics.joins_refused.get(), 10);
+    let gone = person(&stage.rest, "gone").await;
+    stage.rest.must("DELETE", "/v1/sessions", Some(&gone.token), None).await;
+    let (status, answer) = stage.call("PUT", &path, &gone, None).await;
+    assert_eq!(
+        (status, &answer["code"]),
+        (401, &json!("revoked")),
+        "a device that is known to be revoked is refused first"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

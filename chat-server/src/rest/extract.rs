@@ -19,7 +19,7 @@ use serde::de::value::Error as QueryError;
 use super::meter::Meter;
 use super::{Api, access};
 use crate::operations::{Caller, Operations};
-use crate::refusal::Refusal;
+use crate::refusal::{OperationError, Refusal};
 
 impl Api {
     pub(super) fn operations(&self) -> &Arc<Operations> {
@@ -35,11 +35,8 @@ impl FromRequestParts<Api> for Auth {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         let identity = verify(parts, api).await?;
-        if let Err(error) = api.operations().check_signed_in(identity.user_id, identity.device_id).await {
-            Guest::from_request_parts(parts, api).await?;
-            return Err(Refusal(error.into()));
-        }
-        count(parts, api, identity.user_id)?;
+        let checked = api.operations().check_signed_in(identity.user_id, identity.device_id).await;
+        count(parts, api, checked, identity.user_id).await?;
         Ok(Self(caller(identity)))
     }
 }
@@ -53,7 +50,8 @@ impl FromRequestParts<Api> for Signed {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         let identity = verify(parts, api).await?;
-        count(parts, api, identity.user_id)?;
+        let checked = api.operations().check_known(identity.device_id).await;
+        count(parts, api, checked, identity.user_id).await?;
         Ok(Self(identity))
     }
 }
@@ -74,7 +72,7 @@ impl Signed {
     }
 }
 
-/// What a genuine token says. A call without one is counted against the rate of its address.
+/// What a genuine token says.
 async fn verify(parts: &mut Parts, api: &Api) -> Result<Identity, Refusal> {
     let refusal = match bearer(&parts.headers).map(|token| api.operations().verify_token(token)) {
         Some(Ok(identity)) => return Ok(identity),
@@ -84,14 +82,30 @@ async fn verify(parts: &mut Parts, api: &Api) -> Result<Identity, Refusal> {
             ErrorBody::field(ErrorCode::Unauthorized, "Authorization", message)
         }
     };
-    Guest::from_request_parts(parts, api).await?;
-    Err(Refusal(refusal))
+    Err(refuse(parts, api, refusal).await)
 }
 
-fn count(parts: &Parts, api: &Api, user: UserId) -> Result<(), ErrorBody> {
+/// Counts a call against the rate of its user, or refuses it.
+async fn count(
+    parts: &mut Parts,
+    api: &Api,
+    checked: Result<(), OperationError>,
+    user: UserId,
+) -> Result<(), Refusal> {
+    if let Err(error) = checked {
+        return Err(refuse(parts, api, error.into()).await);
+    }
     access::name_user(user);
     Meter::set_user(&parts.extensions, user)?;
-    api.operations().callers.take_request(user)
+    Ok(api.operations().callers.take_request(user)?)
+}
+
+/// The refusal of a call without a valid token. It is counted against the rate of its address, and may be refused for that.
+async fn refuse(parts: &mut Parts, api: &Api, why: ErrorBody) -> Refusal {
+    match Guest::from_request_parts(parts, api).await {
+        Ok(_) => Refusal(why),
+        Err(limited) => limited,
+    }
 }
 
 const fn caller(identity: Identity) -> Caller {

@@ -215,13 +215,34 @@ impl Operations {
         user: UserId,
         id: DeviceId,
     ) -> Result<DeviceState> {
-        if self.revocations.is_pending(id) {
-            return Ok(DeviceState::Revoked);
+        match self.known_state(id).await {
+            Some(known) => Ok(known),
+            None => self.look_at_device(user, id).await,
         }
-        if let Some(known) = self.known.devices.get(&id).await {
-            return Ok(known);
+    }
+
+    /// What is known of a device without a read.
+    async fn known_state(&self, id: DeviceId) -> Option<DeviceState> {
+        match self.revocations.is_pending(id) {
+            true => Some(DeviceState::Revoked),
+            false => self.known.devices.get(&id).await,
         }
-        self.look_at_device(user, id).await
+    }
+
+    /// Refuses a device that is known not to be signed in. Reads nothing: of most devices nothing is known.
+    ///
+    /// # Errors
+    /// `revoked`; `unauthorized` for an unknown device.
+    pub async fn check_known(&self, id: DeviceId) -> Result<()> {
+        self.known_state(id).await.map_or(Ok(()), |state| self.admit_device(state))
+    }
+
+    fn admit_device(&self, state: DeviceState) -> Result<()> {
+        if state == DeviceState::Valid {
+            return Ok(());
+        }
+        self.metrics.unauthorized.inc();
+        Err(state.refusal().into())
     }
 
     /// Checks that a device is signed in. The answer may come from the cache and be a few seconds old.
@@ -229,13 +250,7 @@ impl Operations {
     /// # Errors
     /// `revoked`; `unauthorized` for an unknown device.
     pub async fn check_signed_in(&self, user: UserId, id: DeviceId) -> Result<()> {
-        match self.device_state(user, id).await? {
-            DeviceState::Valid => Ok(()),
-            state => {
-                self.metrics.unauthorized.inc();
-                Err(state.refusal().into())
-            }
-        }
+        self.admit_device(self.device_state(user, id).await?)
     }
 
     async fn look_at_device(&self, user: UserId, id: DeviceId) -> Result<DeviceState> {
