@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::cargo::{Metadata, for_all, root};
 use crate::steps::call;
@@ -26,7 +26,7 @@ const FINE: [&str; 3] = ["OK", "NON-STRICT", "INFORMATIONAL"];
 const REPEATED: usize = 5;
 
 /// The result of a case according to the suite.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     behavior: String,
@@ -45,7 +45,19 @@ impl Display for Outcome {
     }
 }
 
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// By case.
 type Outcomes = BTreeMap<String, Outcome>;
+
+/// Those that are not acceptable.
+fn wrong(outcomes: &Outcomes) -> Outcomes {
+    outcomes.iter().filter(|(_, it)| !it.is_fine()).map(|(case, it)| (case.clone(), it.clone())).collect()
+}
 
 /// `docs/reports/autobahn.json`
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -56,11 +68,9 @@ struct Report {
     behaviour: BTreeMap<String, usize>,
     behaviour_of_closes: BTreeMap<String, usize>,
     /// Cases whose behaviour or close is not exactly `OK`.
-    other_than_ok: BTreeMap<String, String>,
-    /// Those of them that are not acceptable.
-    wrong: Vec<String>,
+    other_than_ok: Outcomes,
     /// The first result of cases that were run once more.
-    repeated: BTreeMap<String, String>,
+    repeated: Outcomes,
     seconds: u64,
 }
 
@@ -86,16 +96,15 @@ fn report(cases: &[&str]) -> Result<Report> {
     let started = Instant::now();
     let echo = target.join("debug/examples/echo");
     let mut outcomes = suite.run(&echo, cases)?;
-    let wrong: Outcomes = outcomes
-        .iter()
-        .filter(|(_, outcome)| !outcome.is_fine())
-        .map(|(case, it)| (case.clone(), it.clone()))
-        .collect();
-    if !wrong.is_empty() && wrong.len() <= REPEATED {
-        let cases: Vec<&str> = wrong.keys().map(String::as_str).collect();
+    let mut repeated = wrong(&outcomes);
+    if repeated.len() > REPEATED {
+        repeated.clear();
+    }
+    if !repeated.is_empty() {
+        let cases: Vec<&str> = repeated.keys().map(String::as_str).collect();
         outcomes.extend(suite.run(&echo, &cases)?);
     }
-    let report = Report::of(&outcomes, &wrong, started.elapsed().as_secs());
+    let report = Report::of(&outcomes, repeated, started.elapsed().as_secs());
     report.print(&outcomes);
     Ok(report)
 }
@@ -195,7 +204,7 @@ impl Drop for Server {
 }
 
 impl Report {
-    fn of(outcomes: &Outcomes, repeated: &Outcomes, seconds: u64) -> Self {
+    fn of(outcomes: &Outcomes, repeated: Outcomes, seconds: u64) -> Self {
         let mut report = Self {
             suite: "autobahntestsuite 25.10.1, server cases",
             cases: outcomes.len(),
@@ -203,8 +212,7 @@ impl Report {
             behaviour: BTreeMap::new(),
             behaviour_of_closes: BTreeMap::new(),
             other_than_ok: BTreeMap::new(),
-            wrong: Vec::new(),
-            repeated: repeated.iter().map(|(case, outcome)| (case.clone(), outcome.to_string())).collect(),
+            repeated,
             seconds,
         };
         for (case, outcome) in outcomes {
@@ -212,10 +220,7 @@ impl Report {
             *report.behaviour.entry(behavior.clone()).or_default() += 1;
             *report.behaviour_of_closes.entry(behavior_close.clone()).or_default() += 1;
             if (behavior.as_str(), behavior_close.as_str()) != ("OK", "OK") {
-                report.other_than_ok.insert(case.clone(), outcome.to_string());
-            }
-            if !outcome.is_fine() {
-                report.wrong.push(format!("{case}: {outcome}"));
+                report.other_than_ok.insert(case.clone(), outcome.clone());
             }
         }
         report
@@ -239,7 +244,9 @@ impl Report {
 
     fn check(&self) -> Result<()> {
         ensure!(self.cases > 0, "no case was run");
-        ensure!(self.wrong.is_empty(), "results that are not acceptable: {:?}", self.wrong);
+        let wrong: Vec<String> =
+            wrong(&self.other_than_ok).iter().map(|(case, it)| format!("{case}: {it}")).collect();
+        ensure!(wrong.is_empty(), "results that are not acceptable: {wrong:?}");
         Ok(())
     }
 }
@@ -252,7 +259,7 @@ mod tests {
         let fine = r#"{"behavior": "OK", "behaviorClose": "OK", "duration": 1}"#;
         let other = format!(r#"{{"behavior": "{behavior}", "behaviorClose": "{close}"}}"#);
         let outcomes = serde_json::from_str(&format!(r#"{{"1.1": {fine}, "1.2": {other}}}"#)).unwrap();
-        Report::of(&outcomes, &Outcomes::new(), 1)
+        Report::of(&outcomes, Outcomes::new(), 1)
     }
 
     #[test]
@@ -264,7 +271,7 @@ mod tests {
         }
         let fine = report("NON-STRICT", "OK");
         assert!(fine.check().is_ok());
-        assert_eq!(fine.other_than_ok["1.2"], "NON-STRICT, close OK");
-        assert!(Report::of(&Outcomes::new(), &Outcomes::new(), 0).check().is_err());
+        assert_eq!(fine.other_than_ok["1.2"].to_string(), "NON-STRICT, close OK");
+        assert!(Report::of(&Outcomes::new(), Outcomes::new(), 0).check().is_err());
     }
 }

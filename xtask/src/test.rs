@@ -13,7 +13,7 @@ use crate::{autobahn, replay, tidy, web};
 /// `--quick` skips test targets with this prefix.
 const SLOW: &str = "slow_";
 
-/// The test target that needs features; it has a step of its own.
+/// The test target that needs programs and servers of a fleet; it has a step of its own.
 const OF_A_FLEET: &str = "fleet";
 
 /// Runs the checks; the exit code says whether all of them passed.
