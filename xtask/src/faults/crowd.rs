@@ -1,6 +1,6 @@
 //! Very many connections: all cut at once, or more than the server may have open.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::probe::Probe;
+use super::read::read_in_time;
 use super::report::{millis, ratio};
 use super::stage::Stage;
 use super::talk::{Size, Talk};
@@ -108,15 +109,13 @@ fn knock(addr: SocketAddr) -> Result<Option<TcpStream>> {
 
 /// What happened to a socket, for the report.
 fn outcome(stream: Option<&TcpStream>) -> Result<String> {
-    let Some(mut stream) = stream else { return Ok("sockets_that_waited".to_owned()) };
+    let Some(stream) = stream else { return Ok("sockets_that_waited".to_owned()) };
     stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
     let mut head = [0; 12];
-    Ok(match stream.read(&mut head) {
-        Ok(0) => "sockets_closed".to_owned(),
-        Ok(_) => format!("sockets_answered_{}", String::from_utf8_lossy(&head[9..])),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => {
-            "sockets_that_waited".to_owned()
-        }
+    Ok(match read_in_time(stream, &mut head) {
+        Ok(None) => "sockets_that_waited".to_owned(),
+        Ok(Some(0)) => "sockets_closed".to_owned(),
+        Ok(Some(_)) => format!("sockets_answered_{}", String::from_utf8_lossy(&head[9..])),
         Err(_) => "sockets_reset".to_owned(),
     })
 }

@@ -13,6 +13,7 @@ mod fleet;
 mod http;
 mod pause;
 mod probe;
+mod read;
 mod report;
 mod shim;
 mod socket;

@@ -1,12 +1,14 @@
 //! A minimal WebSocket client: text frames, until the server closes.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+
+use super::read::read_in_time;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -110,11 +112,10 @@ impl Socket {
                 return Ok(Frame::Nothing);
             }
             let mut buffer = [0; 16 * 1_024];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => bail!("the server ended the connection without a close frame"),
-                Ok(count) => self.read.extend(&buffer[..count]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) => return Err(error.into()),
+            match read_in_time(&self.stream, &mut buffer)? {
+                None => {}
+                Some(0) => bail!("the server ended the connection without a close frame"),
+                Some(count) => self.read.extend(&buffer[..count]),
             }
         }
     }

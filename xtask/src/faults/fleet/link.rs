@@ -1,6 +1,6 @@
 //! A TCP proxy between the members of a fleet and a server, which cuts, slows and silences connections.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use super::super::read::read_in_time;
 
 /// How often a connection looks at what has become of it.
 const LOOK: Duration = Duration::from_millis(20);
@@ -138,7 +140,7 @@ impl State {
     }
 
     /// Forwards one direction until the connection ends or is cut.
-    fn carry(&self, mut from: &TcpStream, mut to: &TcpStream, era: u64) {
+    fn carry(&self, from: &TcpStream, mut to: &TcpStream, era: u64) {
         let mut buffer = vec![0; BUFFER];
         let is_closed = || self.is_over.load(Ordering::SeqCst) || era < self.cut.load(Ordering::SeqCst);
         let is_silent =
@@ -148,11 +150,10 @@ impl State {
                 thread::sleep(LOOK);
                 continue;
             }
-            let count = match from.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => count,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
-                Err(_) => return,
+            let count = match read_in_time(from, &mut buffer) {
+                Ok(None) => continue,
+                Ok(Some(0)) | Err(_) => return,
+                Ok(Some(count)) => count,
             };
             thread::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst)));
             while is_silent() && !is_closed() {
@@ -191,11 +192,7 @@ mod tests {
     /// What one byte comes back as: itself, nothing within the time, or the end.
     fn ask(mut stream: &TcpStream) -> Option<usize> {
         let _ = stream.write_all(b"x");
-        match stream.read(&mut [0]) {
-            Ok(count) => Some(count),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-            Err(_) => Some(0),
-        }
+        read_in_time(stream, &mut [0]).unwrap_or(Some(0))
     }
 
     #[test]
