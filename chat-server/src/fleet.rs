@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use crate::compose::{Alerts, Backends};
 use crate::config::Config;
+use crate::home::HomeNode;
 use crate::private;
 
 /// How long one call to connect tries before it says so again.
@@ -49,7 +50,7 @@ pub(crate) struct Membership {
     card: ProcessCard,
     secret: [u8; 32],
     registry: Arc<RedisRegistry>,
-    nodes: watch::Sender<Arc<[NodeRun]>>,
+    nodes: watch::Sender<Arc<[HomeNode]>>,
     presence: watch::Sender<Arc<LiveProcesses>>,
     /// The role of the processes that have a presence core.
     cores: Role,
@@ -81,7 +82,8 @@ impl FleetNode {
         let ids = Arc::new(Snowflakes::new(lease.worker)?);
         ids.lease_until(begun + lease.valid_for);
         let run = NodeRun { node: NodeId(lease.worker), epoch: NodeEpoch(lease.epoch) };
-        tracing::info!(node = %run, name = %config.node.name(), "this node has its number");
+        let name = config.node.name();
+        tracing::info!(node = %run, name, "this node has its number");
         let streams = Streams::new(redis.clone());
         let push = &config.push;
         let times = AlertTimes { delay_ms: push.delay_ms, kept_ms: push.kept_hours * 3_600_000 };
@@ -92,7 +94,7 @@ impl FleetNode {
             outbox: None,
             keep: Some(Keep::in_redis(redis.clone())),
         };
-        let (nodes, view) = watch::channel(Arc::from([run]));
+        let (nodes, view) = watch::channel(Arc::from([HomeNode { run, name: name.as_str().into() }]));
         let (presence, live, receiving) = presence_of(run, &streams, &clock);
         let work: Vec<(&'static str, BoxFuture<'static, ()>)> = vec![
             ("bus", work),
@@ -103,7 +105,7 @@ impl FleetNode {
         let membership = Membership {
             card: ProcessCard {
                 run: ProcessRun { role: Role::Chat, id: run.node, epoch: run.epoch },
-                name: config.node.name(),
+                name,
                 url: config.node.url.clone(),
                 region: config.node.region.clone(),
                 capacity: u32::try_from(config.gateway.connections).unwrap_or(u32::MAX),
@@ -209,11 +211,14 @@ fn presence_of(
 }
 
 /// A node that drains orders no channel any more: the others take its channels over before it ends.
-fn home_nodes(view: &View) -> Vec<NodeRun> {
+fn home_nodes(view: &View) -> Vec<HomeNode> {
     let living = view.of(Role::Chat).filter(|process| !process.state.is_draining);
-    let mut nodes: Vec<NodeRun> =
-        living.map(|process| NodeRun { node: process.card.run.id, epoch: process.card.run.epoch }).collect();
-    nodes.sort_unstable();
+    let node = |card: &ProcessCard| HomeNode {
+        run: NodeRun { node: card.run.id, epoch: card.run.epoch },
+        name: card.name.as_str().into(),
+    };
+    let mut nodes: Vec<HomeNode> = living.map(|process| node(&process.card)).collect();
+    nodes.sort_unstable_by_key(|node| node.run);
     nodes
 }
 

@@ -147,8 +147,9 @@ fn text(board: &Board) -> String {
 
 fn row(row: &HotRow) -> String {
     let set = row.set.as_ref().map(|set| format!("  set by {}: {}", set.by, set.why)).unwrap_or_default();
+    let home = row.home.as_ref().map(|home| format!("  home {home}")).unwrap_or_default();
     format!(
-        "{:<8} {:>20} {:>9.0} {:>9} {:>11} {:>7} {:>7} {:>6.0} ms  {}{set}",
+        "{:<8} {:>20} {:>9.0} {:>9} {:>11} {:>7} {:>7} {:>6.0} ms  {}{home}{set}",
         row.level.as_str(),
         row.channel_id.to_string(),
         row.cost,

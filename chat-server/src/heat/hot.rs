@@ -9,7 +9,7 @@ use madang_engine::heat::{Costs, Level, LevelPacing, Sketch, Work};
 use madang_engine::log::Row;
 use madang_engine::spread::spread_ms;
 use madang_ids::{ChannelId, UserId};
-use madang_proto::rest::{OverrideSettings, Quantiles, SenderRow, Spared};
+use madang_proto::rest::{JoinRow, OverrideSettings, Quantiles, SenderRow, Spared};
 use madang_proto::{Content, ErrorBody, Pacing};
 use parking_lot::Mutex;
 
@@ -34,6 +34,8 @@ pub struct HotChannel {
     pub joins: Option<u32>,
     /// Whether an operator has set something.
     pub is_set: bool,
+    /// The name of a node that an operator does not want as its home.
+    pub away_from: Option<Arc<str>>,
     kept: Arc<Kept>,
 }
 
@@ -42,6 +44,9 @@ pub struct HotChannel {
 struct Kept {
     /// `None` until the first user joins.
     joins: Mutex<Option<Bucket>>,
+    let_in: AtomicU64,
+    /// What refused users were asked to wait.
+    join_waits: Mutex<Recent>,
     spared: SparedCounts,
     /// Frames to receivers.
     frames: AtomicU64,
@@ -98,7 +103,7 @@ impl HotChannel {
     ) -> Self {
         let kept = before.map(|before| Arc::clone(&before.kept)).unwrap_or_default();
         let joins = Some(pacing.joins_per_second).filter(|rate| *rate > 0);
-        let mut hot = Self { level, pacing, joins, is_set: set.is_some(), kept };
+        let mut hot = Self { level, pacing, joins, is_set: set.is_some(), away_from: None, kept };
         if let Some(set) = set {
             hot.pacing.batch_ms = set.batch_ms.unwrap_or(pacing.batch_ms);
             hot.pacing.slow_mode_seconds = set.slow_mode_seconds.unwrap_or(pacing.slow_mode_seconds);
@@ -153,6 +158,14 @@ impl HotChannel {
         }
     }
 
+    pub(super) fn joins(&self, now: Duration) -> JoinRow {
+        JoinRow {
+            let_in: self.kept.let_in.load(Ordering::Relaxed),
+            refused: self.kept.spared.joins.load(Ordering::Relaxed),
+            wait_ms: self.kept.join_waits.lock().quantiles(now),
+        }
+    }
+
     /// The users who sent most since the minute began.
     #[expect(clippy::cast_precision_loss, reason = "messages of a minute are far below 2^52")]
     pub(super) fn senders(&self) -> Vec<SenderRow> {
@@ -195,17 +208,21 @@ impl HotChannel {
     /// # Errors
     /// `limited`: as many users as the level admits have joined in this second.
     pub fn take_join(&self, now: Duration) -> Result<(), ErrorBody> {
-        let Some(per_second) = self.joins else { return Ok(()) };
-        let rate = Rate { per_second, burst: per_second };
-        let mut joins = self.kept.joins.lock();
-        let is_open =
-            per_second > 0 && joins.get_or_insert_with(|| Bucket::full(rate, now)).take(rate, 1, now).is_ok();
-        if is_open {
+        let Some(per_second) = self.joins.filter(|per_second| !self.has_room(*per_second, now)) else {
+            self.kept.let_in.fetch_add(1, Ordering::Relaxed);
             return Ok(());
-        }
+        };
         let message = format!("too many users are joining this channel; {per_second} can in a second");
         let refused = self.kept.spared.joins.fetch_add(1, Ordering::Relaxed);
-        Err(ErrorBody::limited(message, join_again_ms(self.level, refused)))
+        let wait_ms = join_again_ms(self.level, refused);
+        self.kept.join_waits.lock().record(wait_ms, now);
+        Err(ErrorBody::limited(message, wait_ms))
+    }
+
+    fn has_room(&self, per_second: u32, now: Duration) -> bool {
+        let rate = Rate { per_second, burst: per_second };
+        let mut joins = self.kept.joins.lock();
+        per_second > 0 && joins.get_or_insert_with(|| Bucket::full(rate, now)).take(rate, 1, now).is_ok()
     }
 
     /// How many changes of older messages were appended on this node. A page of history that was read before the last one must not
@@ -270,5 +287,8 @@ mod tests {
         let closed = OverrideSettings { joins_per_second: Some(0), ..OverrideSettings::default() };
         let closed = HotChannel::new(Level::Blazing, pacing.blazing, Some(&closed), Some(&blazing));
         assert!(joined(&closed, 60_000).iter().all(Result::is_err));
+        let JoinRow { let_in, refused, wait_ms } = closed.joins(Duration::from_secs(60));
+        assert_eq!((let_in, refused), (100 + later as u64, 8_000 - 100 - later as u64));
+        assert!((7_500.0..=15_000.0).contains(&wait_ms.p50), "{wait_ms:?}");
     }
 }

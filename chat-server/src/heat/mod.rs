@@ -193,6 +193,12 @@ impl Heats {
         self.hot.load().get(&channel).map(HotChannel::notice).unwrap_or_default()
     }
 
+    /// The name of the node that an operator does not want as the home of a channel.
+    #[must_use]
+    pub fn away_from(&self, channel: ChannelId) -> Option<Arc<str>> {
+        self.hot.load().get(&channel)?.away_from.clone()
+    }
+
     /// For how long entries of a channel wait for others.
     #[must_use]
     pub fn window(&self, channel: ChannelId) -> Duration {
@@ -357,9 +363,12 @@ impl Heats {
         now: Millis,
         before: Option<&HotChannel>,
     ) -> HotChannel {
-        let set = settings.overrides.get(&channel).filter(|set| set.ends_at > now).map(|set| set.settings);
-        let level = set.and_then(|set| set.level).unwrap_or(measured);
-        HotChannel::new(level, settings.config.pacing.of(level), set.as_ref(), before)
+        let set = settings.overrides.get(&channel).filter(|set| set.ends_at > now);
+        let level = set.and_then(|set| set.settings.level).unwrap_or(measured);
+        let pacing = settings.config.pacing.of(level);
+        let mut hot = HotChannel::new(level, pacing, set.map(|set| &set.settings), before);
+        hot.away_from = set.and_then(|set| set.away_from.as_deref()).map(Arc::from);
+        hot
     }
 }
 

@@ -49,7 +49,7 @@ impl Heats {
         }
     }
 
-    /// The channels of note, the costliest first. Kind, name and subscribers are left to the caller.
+    /// The channels of note, the costliest first. Kind, name, home and subscribers are left to the caller.
     #[must_use]
     pub fn rows(&self) -> Vec<HotRow> {
         let (state, hot) = (self.state.lock(), self.hot.load());
@@ -67,13 +67,14 @@ impl Heats {
     /// One channel in detail; of a channel that is not of note, its present state.
     #[must_use]
     pub fn detail(&self, channel: ChannelId) -> HotDetail {
-        let (state, hot) = (self.state.lock(), self.hot(channel));
+        let (state, hot, now) = (self.state.lock(), self.hot(channel), self.clock.elapsed());
         let none = Record::default();
         let record = state.records.get(channel).unwrap_or(&none);
         HotDetail {
             row: self.row(channel, record, hot.as_ref()),
             hour: record.hour.iter().copied().collect(),
             changes: record.changes.iter().copied().collect(),
+            joins: hot.as_ref().map(|hot| hot.joins(now)).unwrap_or_default(),
             senders: hot.map(|hot| hot.senders()).unwrap_or_default(),
             graphs_url: None,
         }
@@ -101,6 +102,7 @@ impl Heats {
             channel_id: channel,
             kind: None,
             name: None,
+            home: None,
             level: hot.map(|hot| hot.level).unwrap_or_default(),
             since: record.since,
             cause: record.cause,

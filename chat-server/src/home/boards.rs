@@ -3,10 +3,12 @@
 //! A frame may be lost, and a node may be silent: its last board is shown, with the time it is from.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use madang_bus::PeerFrame;
-use madang_ids::{ChannelId, NodeRun};
+use madang_ids::{ChannelId, LogId, NodeRun};
+use madang_proto::ErrorBody;
 use madang_proto::rest::{Board, HotDetail};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
@@ -17,6 +19,8 @@ use super::Homes;
 const PATIENCE: Duration = Duration::from_millis(300);
 /// For how long the last board of a silent node is shown.
 const SHOWN: Duration = Duration::from_secs(60);
+/// Names of nodes in an error.
+const NAMED: usize = 20;
 /// Questions of other nodes that wait. One beyond it is lost, and asked again a second later.
 const WAITING: usize = 64;
 
@@ -96,6 +100,30 @@ impl Homes {
             let (board, detail) = (Box::new(board), detail.map(Box::new));
             forwards.peers.send(question.from, &PeerFrame::Board { board, detail });
         }
+    }
+
+    /// The name of the node that orders a channel; `None` in one process.
+    #[must_use]
+    pub fn home_name(&self, channel: ChannelId) -> Option<Arc<str>> {
+        self.0.forwards.as_ref()?.home_name(LogId::Channel(channel))
+    }
+
+    /// Checks that a node is there, and another one to which its channels can move.
+    ///
+    /// # Errors
+    /// `invalid`, with the names of the live nodes.
+    pub fn check_moves_from(&self, name: &str) -> Result<(), ErrorBody> {
+        let Some(forwards) = &self.0.forwards else {
+            let message = "away_from: this server is one process, and the home of all its channels";
+            return Err(ErrorBody::invalid("away_from", message));
+        };
+        let nodes = forwards.nodes.borrow();
+        if nodes.len() > 1 && nodes.iter().any(|node| &*node.name == name) {
+            return Ok(());
+        }
+        let names = nodes.iter().map(|node| &*node.name).take(NAMED).collect::<Vec<_>>().join(", ");
+        let message = format!("away_from must be one of two or more nodes that are alive; alive: {names}");
+        Err(ErrorBody::invalid("away_from", message))
     }
 
     /// Asks all other nodes, and waits a little for their answers. Returns the last board of each, and the channel in detail as they

@@ -1,6 +1,6 @@
 //! Commands of this node for channels whose homes are on other nodes, and commands of other nodes for homes of this one.
 //!
-//! The home of a channel is the live node with the greatest rendezvous weight. That is only an optimisation: one writer has no
+//! The home of a channel is the live node with the greatest rendezvous weight, unless an operator has moved it. That is only an optimisation: one writer has no
 //! contention, and a warm one needs no reads. So a command whose home is silent, gone or unreachable is carried out here, and if
 //! the other node has carried it out as well, its key or its effect shows that, and the answer is the same.
 //!
@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use madang_bus::{Arrived, ForwardedCommand, HomeChannel, PeerFrame, Peers};
 use madang_engine::home::{Command, Reply};
-use madang_ids::{ChannelId, NodeRun, UserId, rendezvous};
+use madang_ids::{ChannelId, LogId, NodeRun, UserId, rendezvous};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::boards::Boards;
 use super::{Answer, Homes};
+use crate::heat::Heats;
 
 /// How long a node may be silent about a command before it is carried out here.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -34,14 +35,24 @@ const DEADLINE_MS: u64 = 2_000;
 /// For how long no commands are forwarded to a node that was silent, unless it is heard.
 const SUSPECTED: Duration = Duration::from_secs(5);
 
-/// The live nodes that take commands. They are sorted, and this node is among them unless it drains.
-pub type HomeNodes = watch::Receiver<Arc<[NodeRun]>>;
+/// A live node that takes commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeNode {
+    /// Its number and life.
+    pub run: NodeRun,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+/// The live nodes that take commands. They are sorted by their runs, and this node is among them unless it drains.
+pub type HomeNodes = watch::Receiver<Arc<[HomeNode]>>;
 
 /// Forwards commands, and serves those of other nodes.
 pub(super) struct Forwards {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) nodes: HomeNodes,
     pub(super) boards: Boards,
+    heats: Arc<Heats>,
     state: Mutex<State>,
 }
 
@@ -79,27 +90,42 @@ struct Serving {
 }
 
 impl Forwards {
-    pub(super) fn new(peers: Arc<dyn Peers>, nodes: HomeNodes) -> Self {
-        Self { peers, nodes, boards: Boards::default(), state: Mutex::default() }
+    pub(super) fn new(peers: Arc<dyn Peers>, nodes: HomeNodes, heats: Arc<Heats>) -> Self {
+        Self { peers, nodes, boards: Boards::default(), heats, state: Mutex::default() }
     }
 
-    /// The node that orders the log of the channel or user with this id, unless it is this one.
-    pub(super) fn home(&self, log: u64) -> Option<NodeRun> {
-        let nodes = self.nodes.borrow();
-        let owner = rendezvous::owner(log, nodes.iter().map(|run| run.node.0))?;
-        let home = nodes.iter().copied().find(|run| run.node.0 == owner)?;
+    /// The node that orders a log, unless it is this one.
+    pub(super) fn home(&self, log: LogId) -> Option<NodeRun> {
+        let home = self.home_among(&self.nodes.borrow(), log)?.run;
         (home != self.peers.me()).then_some(home)
+    }
+
+    /// The name of the node that orders a log; `None` if no node is alive.
+    pub(super) fn home_name(&self, log: LogId) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.home_among(&self.nodes.borrow(), log)?.name))
+    }
+
+    /// An operator may have moved the home of a channel away from a node, as long as there is another one.
+    fn home_among<'a>(&self, nodes: &'a [HomeNode], log: LogId) -> Option<&'a HomeNode> {
+        let (key, left) = match log {
+            LogId::User(user) => (user.raw(), None),
+            LogId::Channel(channel) => (channel.raw(), self.heats.away_from(channel)),
+        };
+        let left = left.filter(|left| nodes.iter().any(|node| node.name != *left));
+        let stays = nodes.iter().filter(|node| left.as_ref() != Some(&node.name));
+        let owner = rendezvous::owner(key, stays.map(|node| node.run.node.0))?;
+        nodes.iter().find(|node| node.run.node.0 == owner)
     }
 
     /// The live nodes besides this one.
     pub(super) fn others(&self) -> Vec<NodeRun> {
         let (nodes, me) = (self.nodes.borrow(), self.peers.me());
-        nodes.iter().copied().filter(|node| *node != me).collect()
+        nodes.iter().map(|node| node.run).filter(|node| *node != me).collect()
     }
 
     /// Notifies the home of a channel that who may write there has changed. A lost frame costs five seconds.
     pub(super) fn forget_members(&self, channel: ChannelId) {
-        if let Some(home) = self.home(channel.raw()) {
+        if let Some(home) = self.home(LogId::Channel(channel)) {
             self.peers.send(home, &PeerFrame::Forget { channel });
         }
     }
@@ -145,7 +171,7 @@ impl Homes {
         let route = state.routes.get(&(channel.id, user)).map(|route| route.to);
         let to = route.unwrap_or_else(|| {
             forwards
-                .home(channel.id.raw())
+                .home(LogId::Channel(channel.id))
                 .filter(|home| state.suspected.get(home).is_none_or(|until| *until <= now))
         });
         let entry = state.routes.entry((channel.id, user)).or_insert(Route { to, unanswered: 0 });
@@ -296,10 +322,10 @@ impl Homes {
     fn look(&self, forwards: &Arc<Forwards>) {
         let now = self.0.clock.elapsed();
         let mut state = forwards.state.lock();
-        let nodes = Arc::clone(&forwards.nodes.borrow());
+        let others = forwards.others();
         let mut silent = BTreeSet::new();
         for waiting in state.waiting.values() {
-            if waiting.until <= now || !nodes.contains(&waiting.to) {
+            if waiting.until <= now || !others.contains(&waiting.to) {
                 silent.insert((waiting.channel.id, waiting.to));
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use madang_bus::PeerFrame;
 use madang_engine::heat::HeatReport;
-use madang_ids::NodeRun;
+use madang_ids::{LogId, NodeRun};
 
 use super::Homes;
 
@@ -34,7 +34,7 @@ impl Homes {
             let mut of_home: BTreeMap<NodeRun, Vec<HeatReport>> =
                 last.map(|home| (home, Vec::new())).collect();
             for report in heats.own_reports() {
-                if let Some(home) = forwards.home(report.channel.raw()) {
+                if let Some(home) = forwards.home(LogId::Channel(report.channel)) {
                     of_home.entry(home).or_default().push(report);
                     reported.insert(home);
                 }

@@ -38,7 +38,7 @@ use forward::Forwards;
 use lane::{Lane, LaneBytes};
 
 pub use boards::BoardQuestion;
-pub use forward::HomeNodes;
+pub use forward::{HomeNode, HomeNodes};
 pub use written::{Count, PERIOD, Period, Written};
 
 /// Homes that are kept while they are idle. Above it they are evicted after [`SHORT_REST`].
@@ -181,10 +181,10 @@ impl Homes {
             owed_mentions: Mutex::default(),
             owed_markers: Mutex::default(),
             written: Written::default(),
+            lane_bytes: LaneBytes::default(),
+            forwards: others.map(|(peers, nodes)| Arc::new(Forwards::new(peers, nodes, Arc::clone(&heats)))),
             heats,
             bulkheads,
-            lane_bytes: LaneBytes::default(),
-            forwards: others.map(|(peers, nodes)| Arc::new(Forwards::new(peers, nodes))),
         }))
     }
 

@@ -80,7 +80,7 @@ impl Homes {
         if !forwards.peers.is_listed().await? {
             self.announce_all().await;
         }
-        let mut alive = forwards.nodes.borrow().to_vec();
+        let mut alive = forwards.others();
         alive.push(forwards.peers.me());
         let left = forwards.peers.left_logs(&alive).await?;
         missing.retain(|(run, _)| left.iter().any(|(other, _)| other == run));
@@ -98,11 +98,7 @@ impl Homes {
             if looks < MISSING_LOOKS {
                 continue;
             }
-            let is_mine = |log: &LogId| match log {
-                LogId::Channel(channel) => forwards.home(channel.raw()).is_none(),
-                LogId::User(user) => forwards.home(user.raw()).is_none(),
-            };
-            let mine: Vec<LogId> = logs.into_iter().filter(is_mine).collect();
+            let mine: Vec<LogId> = logs.into_iter().filter(|log| forwards.home(*log).is_none()).collect();
             for log in &mine {
                 self.repeat_last_rows(*log).await?;
             }

@@ -3,13 +3,14 @@
 use madang_ids::{ChannelId, DeviceId, Seq, UserId};
 use madang_proto::rest::{
     AlertHistory, AlertQuery, DeadLetterCard, List, Page, PushInfo, PushRegistered, PushRegistration,
-    PushSubscription, PushTest,
+    PushSubscription, PushTest, SendAgain, SentAgain,
 };
 use madang_proto::{AlertSettings, ErrorBody, ErrorCode, PushTarget, limits};
 use madang_push::{QuietHours, Redriven, destination, new_secret};
 use madang_store::{DeadLetter, Subscription};
 
 use crate::operations::{Caller, Operations, pages};
+use crate::operators::Who;
 use crate::refusal::Result;
 
 /// The longest version of an app, and the longest name of a language (RFC 5646), in bytes.
@@ -167,14 +168,36 @@ impl Operations {
     /// # Errors
     /// `not_found` if there is none with this id.
     pub async fn redrive_dead_letters(&self, id: Option<u64>) -> Result<usize> {
+        self.redrive(&self.letters_to_redrive(id).await?).await
+    }
+
+    /// The same for an operator, whose act is recorded first.
+    ///
+    /// # Errors
+    /// Also `invalid` for a reason out of bounds.
+    pub async fn send_again(&self, who: &Who, ask: &SendAgain) -> Result<SentAgain> {
+        let id = ask.id.as_ref().map(|id| id.parse().map_err(|_| ErrorBody::not_found("id"))).transpose()?;
+        let found = self.letters_to_redrive(id).await?;
+        if ask.dry_run || found.is_empty() {
+            return Ok(SentAgain { count: found.len() });
+        }
+        self.operators.note_sent_again(who, &ask.why, found.len()).await?;
+        Ok(SentAgain { count: self.redrive(&found).await? })
+    }
+
+    async fn letters_to_redrive(&self, id: Option<u64>) -> Result<Vec<DeadLetter>> {
         let (after, limit) = id.map_or((0, REDRIVEN), |id| (id.saturating_sub(1), 1));
         let mut found = self.push.dead_letters(after, limit).await?;
         found.retain(|letter| id.is_none_or(|id| id == letter.id));
         if id.is_some() && found.is_empty() {
             return Err(ErrorBody::not_found("id").into());
         }
+        Ok(found)
+    }
+
+    async fn redrive(&self, letters: &[DeadLetter]) -> Result<usize> {
         let mut count = 0;
-        for letter in &found {
+        for letter in letters {
             count += usize::from(self.push.redrive(letter).await? == Redriven::Queued);
         }
         tracing::info!(count, "operator sent dead letters again");

@@ -4,13 +4,13 @@ use madang_auth::OperatorSecret;
 use madang_ids::{ChannelId, Millis};
 use madang_proto::rest::{
     ActCard, ActKind, ActQuery, ChannelName, ConfigChange, OperatorConfig, OperatorScope, OverrideAnswer,
-    OverrideCard, OverrideSettings, OverrideWish, Page, RuntimeConfig,
+    OverrideCard, OverrideWish, Page, RuntimeConfig,
 };
 use madang_proto::{ErrorBody, ErrorCode};
 use madang_store::{Act, StoreError};
 use serde_json::{Map, Value};
 
-use super::document::{Document, OPERATORS, OperatorCard, check_config, check_settings};
+use super::document::{ConfigMark, Document, OPERATORS, OperatorCard, check_config, check_wish};
 use super::{Known, Operators};
 use crate::refusal::Result;
 
@@ -50,7 +50,7 @@ pub(super) struct Entry<'a> {
     pub(super) kind: ActKind,
     pub(super) channel: Option<ChannelId>,
     pub(super) why: &'a str,
-    /// The version that the caller has seen, if it must be the present one.
+    /// The version of the configuration that the caller has seen, if it must be the present one.
     pub(super) base: Option<u64>,
 }
 
@@ -95,8 +95,8 @@ impl Operators {
         channel: ChannelId,
         wish: &OverrideWish,
     ) -> Result<OverrideAnswer> {
+        check_wish(wish)?;
         let settings = wish.settings();
-        check_settings(&settings)?;
         if !MINUTES.contains(&wish.minutes) {
             let message = format!("minutes is {}, it must be 1 to 1440", wish.minutes);
             return Err(ErrorBody::invalid("minutes", message).into());
@@ -112,13 +112,14 @@ impl Operators {
             .act(entry, |document, now| {
                 let card = OverrideCard {
                     settings,
+                    away_from: wish.away_from.clone(),
                     by: who.name.clone(),
                     why: why.to_owned(),
                     since: now,
                     ends_at: now.plus(u64::from(wish.minutes) * 60_000),
                 };
                 document.set_override(channel, card, now)?;
-                Ok(format!("{} for {} minutes", words(&settings), wish.minutes))
+                Ok(format!("{} for {} minutes", words(wish), wish.minutes))
             })
             .await?;
         self.outcomes.begin(channel, &known, forecast, before, self.clock.elapsed());
@@ -152,6 +153,17 @@ impl Operators {
         let entry = Entry { who, kind: ActKind::NameShown, channel: Some(id), why, base: None };
         self.act(entry, |_, _| Ok("its name was shown".to_owned())).await?;
         Ok(ChannelName { kind: card.kind, name: card.name })
+    }
+
+    /// Records that alerts that were given up are sent again, before they are.
+    ///
+    /// # Errors
+    /// `invalid` for a reason out of bounds.
+    pub async fn note_sent_again(&self, who: &Who, why: &str, alerts: usize) -> Result<()> {
+        let why = check_why(why)?;
+        let entry = Entry { who, kind: ActKind::AlertsSentAgain, channel: None, why, base: None };
+        self.act(entry, |_, _| Ok(format!("alerts: {alerts}"))).await?;
+        Ok(())
     }
 
     /// Adds an operator, or gives an operator a new secret. Returns the secret, which is not stored.
@@ -221,20 +233,24 @@ impl Operators {
     ) -> Result<Known> {
         for _ in 0..TRIES {
             let last = self.store.last_act().await?;
-            let version = last.as_ref().map_or(0, |act| act.seq);
-            if entry.base.is_some_and(|base| base != version) {
-                let message = format!("the configuration has version {version} by now");
-                return Err(ErrorBody::field(ErrorCode::Conflict, "If-Match", message).into());
-            }
             let mut document = match &last {
                 None => Document::default(),
                 Some(act) => Document::parse(&act.document).map_err(unreadable)?,
             };
+            let version = document.config_mark.version;
+            if entry.base.is_some_and(|base| base != version) {
+                let message = format!("the configuration has version {version} by now");
+                return Err(ErrorBody::field(ErrorCode::Conflict, "If-Match", message).into());
+            }
+            let seq = last.as_ref().map_or(0, |act| act.seq) + 1;
             // Times of acts rise, whatever the clocks of nodes say.
             let at = last.map_or(Millis::ZERO, |act| act.at).max(self.clock.now_ms());
             let change = edit(&mut document, at)?;
+            if entry.kind == ActKind::ConfigChanged {
+                document.config_mark = ConfigMark { version: seq, at };
+            }
             let act = Act {
-                seq: version + 1,
+                seq,
                 at,
                 by: entry.who.name.clone(),
                 from: entry.who.from.clone(),
@@ -331,9 +347,9 @@ fn differ(path: &str, before: &Value, after: &Value, lines: &mut Vec<String>) {
     }
 }
 
-/// The settings of an override in words.
-fn words(settings: &OverrideSettings) -> String {
-    let OverrideSettings { level, batch_ms, slow_mode_seconds, joins_per_second } = settings;
+/// What an override sets, in words.
+fn words(wish: &OverrideWish) -> String {
+    let OverrideWish { level, batch_ms, slow_mode_seconds, joins_per_second, away_from, .. } = wish;
     let parts = [
         level.map(|level| format!("level {}", level.as_str())),
         batch_ms.map(|ms| format!("batches of {ms} ms")),
@@ -342,16 +358,18 @@ fn words(settings: &OverrideSettings) -> String {
             0 => "joins closed".to_owned(),
             joins => format!("{joins} joins a second"),
         }),
+        away_from.as_ref().map(|node| format!("home away from {node}")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-const KINDS: [(ActKind, &str); 7] = [
+const KINDS: [(ActKind, &str); 8] = [
     (ActKind::ConfigChanged, "config_changed"),
     (ActKind::OverrideSet, "override_set"),
     (ActKind::OverrideEnded, "override_ended"),
     (ActKind::OverrideMeasured, "override_measured"),
     (ActKind::NameShown, "name_shown"),
+    (ActKind::AlertsSentAgain, "alerts_sent_again"),
     (ActKind::OperatorAdded, "operator_added"),
     (ActKind::OperatorRemoved, "operator_removed"),
 ];

@@ -203,8 +203,9 @@ impl Watched {
         detail
     }
 
-    /// Adds what only the gateway and the store know. Without the store the row stays without a name.
+    /// Adds what only the gateway, the homes and the store know. Without the store the row stays without a name.
     async fn complete(&self, row: &mut HotRow) {
+        row.home = self.homes().home_name(row.channel_id).map(|name| name.to_string());
         row.subscribers = self.gateway.subscribers_of(row.channel_id) as u64;
         if let Ok(channel) = self.gateway.operations.channel(row.channel_id).await {
             row.kind = Some(channel.card.kind);

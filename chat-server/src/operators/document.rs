@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use madang_ids::{ChannelId, Millis};
-use madang_proto::rest::{OperatorScope, OverrideCard, OverrideSettings, RateLimits, RuntimeConfig};
+use madang_proto::rest::{
+    OperatorScope, OverrideCard, OverrideSettings, OverrideWish, RateLimits, RuntimeConfig,
+};
 use madang_proto::{CapacityConfig, Costs, ErrorBody, LevelPacing, PacingConfig, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,8 +27,18 @@ const CAPACITY_MAX: f64 = 1e12;
 #[serde(default)]
 pub(super) struct Document {
     pub(super) config: RuntimeConfig,
+    /// The act that made the configuration what it is.
+    pub(super) config_mark: ConfigMark,
     overrides: Vec<StoredOverride>,
     operators: BTreeMap<String, Credential>,
+}
+
+/// An act that changed the configuration. Other acts leave it as it is: they do not come between an operator and what they have seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ConfigMark {
+    /// The number of the act; 0 if there was none yet.
+    pub(super) version: u64,
+    pub(super) at: Millis,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,10 +223,10 @@ fn check_pacing(pacing: &PacingConfig) -> Result<(), ErrorBody> {
 ///
 /// # Errors
 /// `invalid`: names the field and its bounds.
-pub(super) fn check_settings(settings: &OverrideSettings) -> Result<(), ErrorBody> {
-    if *settings == OverrideSettings::default() {
-        let message =
-            "level: at least one of level, batch_ms, slow_mode_seconds, joins_per_second must be given";
+pub(super) fn check_wish(wish: &OverrideWish) -> Result<(), ErrorBody> {
+    let settings = wish.settings();
+    if settings == OverrideSettings::default() && wish.away_from.is_none() {
+        let message = "level: at least one of level, batch_ms, slow_mode_seconds, joins_per_second, away_from must be given";
         return Err(ErrorBody::invalid("level", message));
     }
     check_batch("batch_ms", settings.batch_ms.unwrap_or(0))?;
@@ -300,6 +312,7 @@ mod tests {
     fn overrides_are_bounded_and_those_that_have_ended_leave() {
         let card = |ends_at| OverrideCard {
             settings: OverrideSettings { batch_ms: Some(5), ..OverrideSettings::default() },
+            away_from: None,
             by: "ada".to_owned(),
             why: "a concert".to_owned(),
             since: Millis::ZERO,

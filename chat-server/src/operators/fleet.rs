@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use madang_ids::ChannelId;
 use madang_proto::PushProvider;
-use madang_proto::rest::{Board, GuaranteeRow, HeatPoint, HotDetail, HotRow, Spared, WorkRow};
+use madang_proto::rest::{
+    Board, GuaranteeRow, HeatPoint, HotDetail, HotRow, JoinRow, Quantiles, Spared, WorkRow,
+};
 
 use crate::heat::rank;
 
@@ -68,6 +70,7 @@ pub(super) fn merge(mut own: Board, others: Vec<Board>) -> Board {
 pub(super) fn merge_details(own: HotDetail, others: Vec<HotDetail>) -> HotDetail {
     others.into_iter().map(bounded).fold(own, |mut sum, other| {
         add_row(&mut sum.row, other.row);
+        sum.joins = add_joins(sum.joins, other.joins);
         sum.hour = add_hours(&sum.hour, &other.hour);
         for change in other.changes {
             let same = sum.changes.iter().any(|known| {
@@ -96,13 +99,13 @@ fn add_row(sum: &mut HotRow, row: HotRow) {
     sum.work = add_work(sum.work, row.work);
     sum.spared = add_spared(sum.spared, row.spared);
     sum.subscribers += row.subscribers;
+    sum.home = sum.home.take().or(row.home);
     if row.level > sum.level {
         (sum.level, sum.since, sum.pacing) = (row.level, row.since, row.pacing);
     } else if row.level == sum.level {
         sum.since = sum.since.min(row.since);
     }
-    let (one, other) = (sum.freshness_ms, row.freshness_ms);
-    (sum.freshness_ms.p50, sum.freshness_ms.p99) = (one.p50.max(other.p50), one.p99.max(other.p99));
+    sum.freshness_ms = worse(sum.freshness_ms, row.freshness_ms);
     sum.spark = add_sparks(&sum.spark, &row.spark);
     sum.kind = sum.kind.or(row.kind);
     sum.name = sum.name.take().or(row.name);
@@ -117,6 +120,18 @@ fn add_guarantee(sums: &mut Vec<GuaranteeRow>, row: GuaranteeRow) {
         }
         // A newer version watches more.
         None => sums.push(row),
+    }
+}
+
+fn worse(one: Quantiles, other: Quantiles) -> Quantiles {
+    Quantiles { p50: one.p50.max(other.p50), p99: one.p99.max(other.p99) }
+}
+
+fn add_joins(one: JoinRow, other: JoinRow) -> JoinRow {
+    JoinRow {
+        let_in: one.let_in.saturating_add(other.let_in),
+        refused: one.refused.saturating_add(other.refused),
+        wait_ms: worse(one.wait_ms, other.wait_ms),
     }
 }
 
@@ -167,7 +182,7 @@ fn add_hours(one: &[HeatPoint], other: &[HeatPoint]) -> Vec<HeatPoint> {
 #[cfg(test)]
 mod tests {
     use madang_ids::Millis;
-    use madang_proto::rest::{BoardNode, HeatCause, HeatChangeRow, Quantiles, SenderRow};
+    use madang_proto::rest::{BoardNode, HeatCause, HeatChangeRow, SenderRow};
     use madang_proto::{HeatLevel, Pacing};
 
     use super::*;
@@ -179,6 +194,7 @@ mod tests {
             channel_id,
             kind: None,
             name: None,
+            home: None,
             level,
             since: Millis::ZERO,
             cause: HeatCause::default(),
@@ -227,6 +243,7 @@ mod tests {
                 hour: vec![HeatPoint { at, cost, bar: 5.0, level }],
                 changes: vec![change],
                 senders: vec![sender; senders],
+                joins: JoinRow { let_in: 5, refused: 7, wait_ms: Quantiles { p50: cost, p99: 9.0 } },
                 graphs_url: None,
             }
         };
@@ -237,6 +254,7 @@ mod tests {
         let changes: Vec<u64> = merged.changes.iter().map(|change| change.at.get()).collect();
         assert_eq!((changes, merged.senders.len()), (vec![41_000, 20_000], 1));
         assert_eq!(merged.row.cost, 22.0);
+        assert_eq!((merged.joins.let_in, merged.joins.refused, merged.joins.wait_ms.p50), (15, 21, 10.0));
     }
 
     #[test]

@@ -29,8 +29,8 @@ use crate::refusal::Result;
 
 pub use acts::Who;
 pub use board::Watched;
-use document::Document;
 pub use document::OperatorCard;
+use document::{ConfigMark, Document};
 use outcome::Outcomes;
 
 /// How often a node of a fleet looks for what operators have changed on others: within a second it holds everywhere.
@@ -92,7 +92,7 @@ impl Operators {
         }
     }
 
-    /// The version of the configuration that this node has applied.
+    /// The number of the last act that this node has applied.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.known.load().version
@@ -102,12 +102,8 @@ impl Operators {
     #[must_use]
     pub fn config(&self) -> OperatorConfig {
         let known = self.known.load();
-        OperatorConfig {
-            version: known.version,
-            at: known.at,
-            config: known.document.config,
-            file_limits: self.limits.of_file(),
-        }
+        let ConfigMark { version, at } = known.document.config_mark;
+        OperatorConfig { version, at, config: known.document.config, file_limits: self.limits.of_file() }
     }
 
     /// Exchanges a secret for a token.
@@ -237,6 +233,7 @@ mod tests {
                 batch_ms: None,
                 slow_mode_seconds: None,
                 joins_per_second: None,
+                away_from: None,
                 minutes,
                 why: "the concert begins".to_owned(),
                 dry_run: false,
@@ -285,6 +282,10 @@ mod tests {
         // Overrides are added to what is there, whatever the node has heard.
         fleet.far.set_override(&Who::local(), TEA, &Fleet::wish(10)).await.unwrap();
         assert_eq!((fleet.far.version(), fleet.far.config().config.heat.capacity.lag_ms), (2, 30.0));
+        // And they leave the version of the configuration as it was: its next change is no conflict.
+        assert_eq!(fleet.far.config().version, 1);
+        fleet.near.change_config(&Who::local(), 1, &change(50.0)).await.unwrap();
+        assert_eq!((fleet.near.version(), fleet.near.config().version), (3, 3));
     }
 
     #[test]
@@ -296,7 +297,8 @@ mod tests {
                 let (mut document, batch_ms) = (Document::default(), u16::try_from(version).ok());
                 let settings = OverrideSettings { batch_ms, ..OverrideSettings::default() };
                 let (by, why) = ("ada".to_owned(), "the concert begins".to_owned());
-                let card = OverrideCard { settings, by, why, since: at, ends_at: at.plus(60_000) };
+                let card =
+                    OverrideCard { settings, away_from: None, by, why, since: at, ends_at: at.plus(60_000) };
                 document.set_override(TEA, card, at).unwrap();
                 Known { version, at, document }
             };

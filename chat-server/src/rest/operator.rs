@@ -11,9 +11,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use madang_ids::ChannelId;
 use madang_proto::rest::{
-    ActCard, ActQuery, AlertHistory, AlertTrace, Board, ChannelName, ConfigChange, EndOverride, HotDetail,
-    OperatorConfig, OperatorScope, OperatorSignIn, OperatorToken, OverrideAnswer, OverrideWish, Page,
-    ShowName,
+    ActCard, ActQuery, AlertHistory, AlertTrace, Board, ChannelName, ConfigChange, DeadLetterCard,
+    DeadLetterQuery, EndOverride, HotDetail, OperatorConfig, OperatorScope, OperatorSignIn, OperatorToken,
+    OverrideAnswer, OverrideWish, Page, SendAgain, SentAgain, ShowName,
 };
 use madang_proto::{ErrorBody, ErrorCode};
 use serde::Deserialize;
@@ -179,6 +179,9 @@ pub(super) async fn set_override(
     Json(wish): Json<OverrideWish>,
 ) -> Result<Answer<OverrideAnswer>> {
     api.operations().channel(channel).await?;
+    if let Some(node) = &wish.away_from {
+        api.operations().homes.check_moves_from(node)?;
+    }
     Ok(Answer(api.operations().operators.set_override(&who, channel, &wish).await?))
 }
 
@@ -207,6 +210,22 @@ pub(super) async fn alerts(
     Params(AlertTrace { handle, channel_id, seq }): Params<AlertTrace>,
 ) -> Result<Answer<AlertHistory>> {
     Ok(Answer(api.operations().why_alerted_of(&handle, channel_id, seq).await?))
+}
+
+pub(super) async fn dead_letters(
+    State(api): State<Api>,
+    _: Watching,
+    Params(DeadLetterQuery { after }): Params<DeadLetterQuery>,
+) -> Result<Answer<Page<DeadLetterCard>>> {
+    Ok(Answer(api.operations().dead_letters(after.unwrap_or(0)).await?))
+}
+
+pub(super) async fn send_again(
+    State(api): State<Api>,
+    Acting(who): Acting,
+    Json(ask): Json<SendAgain>,
+) -> Result<Answer<SentAgain>> {
+    Ok(Answer(api.operations().send_again(&who, &ask).await?))
 }
 
 pub(super) async fn config(State(api): State<Api>, _: Watching) -> Result<Tagged<OperatorConfig>> {

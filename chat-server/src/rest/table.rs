@@ -123,6 +123,9 @@ pub(super) fn routes() -> Routes {
         POST "/operator/channels/{channel_id}/name" operator::show_name [Forbidden NotFound] "The name of a channel \
              that is not open; that it was shown is recorded.";
         GET "/operator/alerts" operator::alerts [NotFound] "Why there was an alert of a message, or why not.";
+        GET "/operator/dead-letters" operator::dead_letters [] "Alerts that were given up, the oldest first.";
+        POST "/operator/dead-letters" operator::send_again [Forbidden NotFound] "Send alerts again that were given \
+             up, or say how many; that it was done is recorded.";
         GET "/operator/config" operator::config [] "The configuration that may change while the server runs.";
         PUT "/operator/config" operator::put_config [Forbidden Conflict] "Replace that configuration.";
         GET "/operator/acts" operator::acts [] "What operators did, the newest first.";

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use madang_chat_server::operators::Who;
 use madang_proto::PushProvider;
+use madang_proto::rest::{ActKind, ActQuery, SendAgain};
 use madang_push_sandbox::{ApnsToken, Delivery, Face, Fault, FcmToken, Notice};
 use madang_testkit::PATIENCE;
 
@@ -180,8 +182,24 @@ async fn an_alert_that_a_service_refuses_is_a_dead_letter_and_can_be_sent_again(
     let dead = operations.dead_letters(0).await.unwrap().items;
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].note.last_seq.get(), dead[0].note.detail.contains("PayloadTooLarge")), (seq, true));
-    assert_eq!(operations.redrive_dead_letters(Some(7)).await.unwrap_err().to_string(), "id was not found");
-    assert_eq!(operations.redrive_dead_letters(None).await.unwrap(), 1);
+    let send_again = async |id: Option<&str>, why: &str, dry_run| {
+        let ask = SendAgain { id: id.map(str::to_owned), why: why.to_owned(), dry_run };
+        operations
+            .send_again(&Who::local(), &ask)
+            .await
+            .map(|sent| sent.count)
+            .map_err(|error| error.to_string())
+    };
+    for unknown in ["7", "seven"] {
+        assert_eq!(send_again(Some(unknown), "", true).await, Err("id was not found".to_owned()));
+    }
+    assert_eq!(send_again(Some(&dead[0].id), "", true).await, Ok(1), "a dry run");
+    assert!(send_again(None, "short", false).await.unwrap_err().starts_with("why has 5 characters"));
+    assert_eq!(operations.dead_letters(0).await.unwrap().items.len(), 1);
+    assert_eq!(send_again(None, "the message is shorter now", false).await, Ok(1));
+    let acts = operations.operators.acts(ActQuery::default()).await.unwrap().items;
+    let [act] = &acts[..] else { panic!("one act is recorded: {acts:?}") };
+    assert_eq!((act.what, &*act.change), (ActKind::AlertsSentAgain, "alerts: 1"));
     assert_eq!(stage.outcomes(seq, 2).await, ["refused", "taken"]);
     assert_eq!(stage.alerts(1).await, ["hi"]);
     let figures = operations.push.figures();

@@ -27,12 +27,12 @@ pub use connect::{AssignedNode, Assignment, Connect, Waiting};
 pub use export::{ChannelMessage, ExportEnd, ExportLine, ExportedChannel, ExportedReaction, Stay};
 pub use operator::{
     Board, BoardNode, Forecast, GuaranteeRow, HeatCause, HeatChangeRow, HeatPoint, HotDetail, HotRow,
-    OperatorScope, OperatorSignIn, OperatorToken, OverrideAnswer, OverrideCard, OverrideSettings,
+    JoinRow, OperatorScope, OperatorSignIn, OperatorToken, OverrideAnswer, OverrideCard, OverrideSettings,
     OverrideWish, PushRow, Quantiles, SenderRow, Spared, WorkRow,
 };
 pub use operator_acts::{
-    ActCard, ActKind, ActQuery, AlertTrace, ChannelName, ConfigChange, EndOverride, OperatorConfig,
-    RateLimits, RuntimeConfig, ShowName,
+    ActCard, ActKind, ActQuery, AlertTrace, ChannelName, ConfigChange, DeadLetterQuery, EndOverride,
+    OperatorConfig, RateLimits, RuntimeConfig, SendAgain, SentAgain, ShowName,
 };
 pub use push::{
     AlertData, AlertHistory, AlertKind, AlertQuery, DeadLetterCard, NewAlertSettings, PushInfo,

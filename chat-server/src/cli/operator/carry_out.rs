@@ -108,7 +108,7 @@ async fn config(operators: &Operators, ask: ConfigAsk) -> Result<AdminAnswer, Op
     match ask {
         ConfigAsk::Get => Ok(AdminAnswer::Config(Box::new(operators.config()))),
         ConfigAsk::Set { wanted, version, why } => {
-            let base = version.unwrap_or_else(|| operators.version());
+            let base = version.unwrap_or_else(|| operators.config().version);
             let change = ConfigChange { config: *wanted, why };
             let config = operators.change_config(&Who::local(), base, &change).await?;
             Ok(AdminAnswer::Config(Box::new(config)))

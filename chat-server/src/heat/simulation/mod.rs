@@ -186,7 +186,9 @@ fn overrides_end<const NODES: usize>(ahead_ms: [u64; NODES]) {
     for (room, (_, _, level, seconds)) in rooms.iter().zip(&cases) {
         let set = OverrideSettings { level: Some(*level), ..OverrideSettings::default() };
         let (by, why, ends_at) = ("ada".to_owned(), "a test".to_owned(), START.plus(seconds * 1_000));
-        settings.overrides.insert(room.id, OverrideCard { settings: set, by, why, since: START, ends_at });
+        settings
+            .overrides
+            .insert(room.id, OverrideCard { settings: set, away_from: None, by, why, since: START, ends_at });
     }
     world.nodes.iter().for_each(|node| node.heats.configure(settings.clone()));
     let background = zipf(40, 8_000.0, NODES);

@@ -10,7 +10,7 @@ use madang_engine::home::{JoinRequest, SeatRequest};
 use madang_engine::log::{BodyHash, RowKey};
 use madang_ids::{ClientMsgId, LogId, Millis, NodeEpoch, NodeId, Seq, Snowflakes};
 use madang_presence::{PresenceConfig, PresenceMetrics};
-use madang_proto::rest::Board;
+use madang_proto::rest::{Board, OverrideCard, OverrideSettings};
 use madang_proto::{Body, ChannelCard, ChannelKind, Role, json};
 use madang_service::{Clock, Drain, ManualClock, Metrics, Tasks};
 use madang_store::model::{Faults, Model, ModelConfig};
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::consent::Consent;
-use crate::heat::Heats;
+use crate::heat::{HeatSettings, Heats};
 use crate::home::HomeParts;
 use crate::metrics::ChatMetrics;
 use crate::overload::Bulkheads;
@@ -29,6 +29,11 @@ const ANNA: UserId = UserId::from_raw(1);
 const NEAR: NodeRun = NodeRun { node: NodeId(1), epoch: NodeEpoch(7) };
 const FAR: NodeRun = NodeRun { node: NodeId(2), epoch: NodeEpoch(8) };
 
+/// They are named by their numbers.
+fn nodes_of<const N: usize>(runs: [NodeRun; N]) -> Arc<[HomeNode]> {
+    runs.map(|run| HomeNode { run, name: run.node.0.to_string().into() }).into()
+}
+
 /// Two nodes, a channel whose home is the far one, and the switch of the link between them.
 struct Stage {
     near: Homes,
@@ -36,7 +41,7 @@ struct Stage {
     model: Arc<Model>,
     hand: ManualClock,
     channel: Channel,
-    nodes: watch::Sender<Arc<[NodeRun]>>,
+    nodes: watch::Sender<Arc<[HomeNode]>>,
     /// Frames to the far node are lost.
     is_deaf: Arc<AtomicBool>,
     /// Frames from the far node are lost.
@@ -51,7 +56,7 @@ impl Stage {
         let tasks = Tasks::new(Drain::new());
         tasks.spawn("inbox", follow);
         let inbox = Arc::new(inbox);
-        let (nodes, view) = watch::channel(Arc::from([NEAR, FAR]));
+        let (nodes, view) = watch::channel(nodes_of([NEAR, FAR]));
         let (is_deaf, is_mute) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let peers = MemoryPeers::default();
         let node = |run: NodeRun, worker| {
@@ -198,7 +203,7 @@ async fn a_home_that_leaves_the_view_is_not_waited_for() {
     let stage = Stage::open(Faults::NONE).await;
     stage.is_deaf.store(true, Ordering::SeqCst);
     let reply = stage.send(&stage.near, 1);
-    stage.nodes.send_replace(Arc::from([NEAR]));
+    stage.nodes.send_replace(nodes_of([NEAR]));
     stage.hand.advance(LOOK);
     let begun = stage.near.0.clock.elapsed();
     stage.answer(reply).await;
@@ -363,9 +368,68 @@ async fn a_channel_that_is_hot_on_all_nodes_together_is_hot_on_each() {
     warm_up(&stage, 5, 20_000).await;
     assert_eq!(levels(&stage), [Level::Warm, Level::Warm]);
     // The home dies. The other node is the home, alone, and has heard the level.
-    stage.nodes.send(Arc::from([NEAR])).unwrap();
+    stage.nodes.send(nodes_of([NEAR])).unwrap();
     warm_up(&stage, 3, 20_000).await;
     assert_eq!(levels(&stage)[0], Level::Warm);
     warm_up(&stage, 25, 20_000).await;
     assert_eq!(levels(&stage)[0], Level::Normal, "by its own count");
+}
+
+#[tokio::test]
+async fn an_operator_moves_a_home_away_and_its_messages_keep_their_order() {
+    let stage = Stage::open(Faults { delay_yields: 50, ..Faults::NONE }).await;
+    let id = stage.channel.card.id;
+    let names = || [&stage.near, &stage.far].map(|homes| homes.home_name(id).map(|name| name.to_string()));
+    let set = |homes: &Homes, away_from: &str, seconds: u64| {
+        let now = stage.near.0.clock.now_ms();
+        let card = OverrideCard {
+            settings: OverrideSettings::default(),
+            away_from: Some(away_from.to_owned()),
+            by: "ada".to_owned(),
+            why: "a slow machine".to_owned(),
+            since: now,
+            ends_at: now.plus(seconds * 1_000),
+        };
+        homes.0.heats.configure(HeatSettings { overrides: [(id, card)].into(), ..HeatSettings::default() });
+    };
+    // The nodes learn of it one after the other, and messages are under way all the time.
+    let mut replies: Vec<_> = (1..=4).map(|key| stage.send(&stage.near, key)).collect();
+    set(&stage.near, "2", 20);
+    replies.extend((5..=8).map(|key| stage.send(&stage.near, key)));
+    set(&stage.far, "2", 20);
+    replies.extend((9..=12).map(|key| stage.send(&stage.near, key)));
+    for (index, reply) in replies.into_iter().enumerate() {
+        assert_eq!(stage.answer(reply).await, (Seq::new(index as u64 + 3), false));
+    }
+    assert_eq!(names(), [Some("1".to_owned()), Some("1".to_owned())]);
+    let forwarded = stage.near.0.metrics.forwarded.get();
+    stage.answer(stage.send(&stage.near, 13)).await;
+    assert_eq!(stage.near.0.metrics.forwarded.get(), forwarded, "the home is here");
+    stage.answer(stage.send(&stage.far, 14)).await;
+    assert_eq!(stage.far.0.metrics.forwarded.get(), 1);
+    assert_eq!(stage.keys().await, (1..=14).collect::<Vec<_>>());
+    // The only node is the home, whatever was set.
+    set(&stage.near, "1", 20);
+    stage.nodes.send_replace(nodes_of([NEAR]));
+    assert_eq!(names()[0].as_deref(), Some("1"));
+    // It ends by itself.
+    stage.nodes.send_replace(nodes_of([NEAR, FAR]));
+    stage.near.0.heats.configure(HeatSettings::default());
+    for _ in 0..22 {
+        stage.hand.advance(Duration::from_secs(1));
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(names(), [Some("2".to_owned()), Some("2".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_home_moves_only_from_a_node_that_is_there_to_another() {
+    let stage = Stage::open(Faults::NONE).await;
+    assert_eq!(stage.near.check_moves_from("2"), Ok(()));
+    let refused = |name| stage.near.check_moves_from(name).unwrap_err().message;
+    assert!(refused("3").ends_with("alive: 1, 2"));
+    stage.nodes.send_replace(nodes_of([NEAR]));
+    assert!(refused("1").ends_with("alive: 1"));
 }

@@ -59,7 +59,7 @@ pub struct Board {
     pub at: Millis,
     /// The name of the answering node.
     pub node: String,
-    /// The version of the configuration that the answering node has applied.
+    /// The number of the last act of operators that the answering node has applied.
     pub config_version: u64,
     /// All nodes of which it knows, by name.
     pub nodes: Vec<BoardNode>,
@@ -81,7 +81,7 @@ pub struct BoardNode {
     pub at: Millis,
     /// Whether it is ready for clients.
     pub is_ready: bool,
-    /// The version of the configuration that it has applied.
+    /// The number of the last act of operators that it has applied.
     pub config_version: u64,
     /// Open sockets.
     pub connections: u64,
@@ -187,6 +187,9 @@ pub struct HotRow {
     pub since: Millis,
     /// What costs most.
     pub cause: HeatCause,
+    /// The name of its home: the node that orders it. Absent if the server is one process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
     /// Its cost in the last second.
     pub cost: f64,
     /// What happened in the last second.
@@ -265,6 +268,9 @@ pub struct HotDetail {
     pub changes: Vec<HeatChangeRow>,
     /// The users who sent most within the last minute, at most 10.
     pub senders: Vec<SenderRow>,
+    /// Users who wanted to join.
+    #[serde(default)]
+    pub joins: JoinRow,
     /// The address of graphs of this channel, if the answering node has one (`operator.graphs_url`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graphs_url: Option<String>,
@@ -312,7 +318,19 @@ pub struct SenderRow {
     pub share: f64,
 }
 
-/// What an operator sets for one channel. At least one of `level`, `batch_ms`, `slow_mode_seconds` and `joins_per_second` is given.
+/// Users who wanted to join a channel since it is hot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct JoinRow {
+    /// Attempts that were let in.
+    pub let_in: u64,
+    /// Attempts that were refused for now. A user who comes again counts again.
+    pub refused: u64,
+    /// Milliseconds that refused users were asked to wait within the last ten seconds.
+    pub wait_ms: Quantiles,
+}
+
+/// What an operator sets for one channel. One of these, or where its home is, is given at least.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OverrideSettings {
@@ -346,6 +364,9 @@ pub struct OverrideWish {
     /// Instead of what the level says, on each node; 0 closes joins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joins_per_second: Option<u32>,
+    /// The name of a node that must not be the home of the channel, as long as there is another one: it moves away from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_from: Option<String>,
     /// The minutes until it ends by itself, 1 to 1,440.
     pub minutes: u32,
     /// Why, 10 to 500 characters. For people.
@@ -371,6 +392,9 @@ pub struct OverrideCard {
     /// What is set.
     #[serde(flatten)]
     pub settings: OverrideSettings,
+    /// The name of the node that is not the home of the channel meanwhile, unless it is the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_from: Option<String>,
     /// The operator who set it.
     pub by: String,
     /// The reason, as the operator said.
@@ -390,7 +414,7 @@ pub struct OverrideAnswer {
     /// The override, unless this was a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<OverrideCard>,
-    /// The version of the configuration: with the override, or the present one.
+    /// The number of the act that set it; of a dry run, that of the last act.
     pub config_version: u64,
 }
 

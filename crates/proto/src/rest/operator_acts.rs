@@ -10,7 +10,7 @@ use crate::heat::HeatConfig;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OperatorConfig {
-    /// Rises by one with each change. 0: nothing was ever changed.
+    /// The number of the act that changed it last; 0 if it was never changed. Other acts leave it as it is.
     pub version: u64,
     /// When it was changed last.
     pub at: Millis,
@@ -126,6 +126,37 @@ pub struct AlertTrace {
     pub seq: Seq,
 }
 
+/// `GET /v1/operator/dead-letters`: which alerts that were given up.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DeadLetterQuery {
+    /// Those after this id; absent: from the oldest on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
+/// `POST /v1/operator/dead-letters`: sends alerts again that were given up. Recorded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SendAgain {
+    /// The id of one of them; absent: all, the oldest 10,000 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Why, 10 to 500 characters. For people.
+    pub why: String,
+    /// Only answer how many there are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// The answer to `POST /v1/operator/dead-letters`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SentAgain {
+    /// Alerts that wait again, and are decided anew; of a dry run, those that would.
+    pub count: usize,
+}
+
 /// What an operator did. Acts are written before they take effect, and never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -164,6 +195,8 @@ pub enum ActKind {
     OverrideMeasured,
     /// The name of a channel that is not open was shown.
     NameShown,
+    /// Alerts that were given up were sent again.
+    AlertsSentAgain,
     /// An operator was added, or got a new secret.
     OperatorAdded,
     /// An operator was removed.

@@ -147,6 +147,7 @@ pub struct AlertHistory {
 
 /// An alert that was given up, as its operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetterCard {
     /// Its id.
     pub id: String,

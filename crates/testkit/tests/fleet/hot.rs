@@ -1,5 +1,5 @@
-//! A hot channel of three nodes that are processes: they agree that it is blazing, an operator sees all of it from any node, and it
-//! stays blazing while one node after the other is killed, its home among them.
+//! A hot channel of three nodes that are processes: they agree that it is blazing, an operator sees all of it from any node and moves its
+//! home, and it stays blazing while one node after the other is killed, its home among them.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -42,6 +42,8 @@ struct Stage {
     tokens: Vec<String>,
     readers: JoinSet<()>,
     sent: u64,
+    /// The place of the last message.
+    seq: u64,
 }
 
 impl Stage {
@@ -62,6 +64,10 @@ impl Stage {
         // While a node is dead, a command may be answered as unavailable.
         let sent = sent.unwrap();
         assert!([200, 201, 503].contains(&sent.status), "{sent:?}");
+        if let Some(seq) = sent.body["seq"].as_u64() {
+            assert!(seq > self.seq, "{seq} after {}", self.seq);
+            self.seq = seq;
+        }
     }
 
     async fn read_on(&mut self, number: usize) {
@@ -75,6 +81,31 @@ impl Stage {
 
     async fn board(&self, of: usize) -> Value {
         self.nodes.rest(of).must("GET", "/v1/operator/board", Some(&self.operator), None).await
+    }
+
+    /// Moves the home away from where it is, while messages are sent. Returns how long it took until all nodes showed another one.
+    async fn move_home(&mut self) -> Duration {
+        let home = |board: &Value| board["channels"][0]["home"].as_str().map(str::to_owned);
+        let before = home(&self.board(0).await);
+        assert!(before.is_some());
+        let path = format!("/v1/operator/channels/{}/override", self.channel);
+        let wish = json!({ "away_from": before, "minutes": 30, "why": "a test of three nodes" });
+        let begun = Instant::now();
+        let put = self.nodes.rest(0).must("PUT", &path, Some(&self.operator), Some(&wish)).await;
+        assert_eq!(put["set"]["away_from"].as_str(), before.as_deref());
+        let (first, mut homes) = (self.seq, BTreeSet::from([before.clone()]));
+        while homes.contains(&before) {
+            self.send(1).await;
+            homes.clear();
+            for of in 0..NODES {
+                homes.insert(home(&self.board(of).await));
+            }
+            assert!(begun.elapsed() < PATIENCE, "the home is still {homes:?}");
+        }
+        let took = begun.elapsed();
+        self.send_for(2, Duration::from_secs(2)).await;
+        assert!(homes.len() == 1 && self.seq > first, "{homes:?}");
+        took
     }
 
     /// Sends until the living nodes call the channel blazing.
@@ -129,7 +160,8 @@ async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
         tokens.push(reader);
     }
 
-    let mut stage = Stage { nodes, owner, operator, channel, tokens, readers: JoinSet::new(), sent: 0 };
+    let mut stage =
+        Stage { nodes, owner, operator, channel, tokens, readers: JoinSet::new(), sent: 0, seq: 0 };
     for number in 0..NODES {
         stage.read_on(number).await;
     }
@@ -143,6 +175,19 @@ async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
         assert_eq!((rows.len(), rows[0]["level"].as_str()), (1, Some("blazing")), "{board}");
         assert_eq!((rows[0]["subscribers"].as_u64(), rows[0]["name"].as_str()), (Some(3), Some("Concert")));
     }
+
+    let wrong = json!({ "away_from": "nobody", "minutes": 30, "why": "a test of three nodes" });
+    let path = format!("/v1/operator/channels/{}/override", stage.channel);
+    let refused =
+        stage.nodes.rest(0).call("PUT", &path, Some(&stage.operator), None, Some(&wrong)).await.unwrap();
+    assert_eq!(
+        (refused.status, refused.body["field"].as_str()),
+        (400, Some("away_from")),
+        "{}",
+        refused.body
+    );
+    println!("the home has moved on all nodes after {:?}", stage.move_home().await);
+    stage.until_blazing(0).await;
 
     for killed in 0..NODES {
         stage.until_blazing((killed + 1) % NODES).await;
