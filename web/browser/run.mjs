@@ -10,6 +10,7 @@ import * as alerts from './cases/alerts.mjs';
 import * as board from './cases/board.mjs';
 import * as config from './cases/config.mjs';
 import * as connection from './cases/connection.mjs';
+import * as letters from './cases/letters.mjs';
 import * as looks from './cases/looks.mjs';
 import * as names from './cases/names.mjs';
 import * as overrides from './cases/overrides.mjs';
@@ -18,7 +19,7 @@ import { Server } from './server.mjs';
 const DEADLINE_MS = 80_000;
 // Lanes run side by side; the cases of a lane run one after the other. Only the first lane changes the server.
 const LANES = [
-  { ...overrides, ...config, ...names, ...board },
+  { ...overrides, ...config, ...names, ...letters, ...board },
   { ...connection, ...alerts, ...looks },
 ].map(Object.entries);
 

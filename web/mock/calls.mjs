@@ -1,6 +1,7 @@
 // The operators' calls over REST, with their errors.
 
 import { alertsOf } from './alerts.mjs';
+import { Letters } from './letters.mjs';
 import { badLimit, FILE_LIMITS } from './limits.mjs';
 import { nameOf } from './names.mjs';
 
@@ -20,6 +21,7 @@ const MEASURED_MS = 300_000;
 export class Calls {
   /** By channel: writes what came of its override, once. */
   #unmeasured = new Map();
+  #letters = new Letters();
 
   constructor(concert, tokens, acts) {
     this.concert = concert;
@@ -37,10 +39,12 @@ export class Calls {
     if (call === 'GET config') return this.#config();
     if (call === 'GET acts') return { status: 200, body: this.acts.page(query) };
     if (call === 'GET alerts') return this.#alerts(query);
+    if (call === 'GET dead-letters') return { status: 200, body: this.#letters.page(query) };
     const [, id, rest] = /^channels\/([0-9]+)(\/override|\/name)?$/.exec(path) ?? [];
     if (method === 'GET' && id && !rest) return this.#channel(id);
     const who = { by: operator.name, from };
     if (call === 'PUT config') return this.#change(operator, who, ifMatch, body);
+    if (call === 'POST dead-letters') return this.#sendAgain(operator, who, body);
     if (method === 'POST' && rest === '/name') return this.#name(operator, who, id, body);
     if (method === 'PUT' && rest === '/override') return this.#set(operator, who, id, body);
     if (method === 'DELETE' && rest === '/override') return this.#end(operator, who, id, body);
@@ -48,12 +52,9 @@ export class Calls {
   }
 
   #config() {
-    const { version, configAt, config } = this.concert;
-    return {
-      status: 200,
-      etag: `"${version}"`,
-      body: { version, at: configAt, config, file_limits: FILE_LIMITS },
-    };
+    const { configured, config } = this.concert;
+    const { seq: version, at } = configured;
+    return { status: 200, etag: `"${version}"`, body: { version, at, config, file_limits: FILE_LIMITS } };
   }
 
   #channel(id) {
@@ -65,8 +66,9 @@ export class Calls {
   #change(operator, who, ifMatch, body) {
     mayAct(operator);
     const why = reason(body);
-    if (ifMatch !== `"${this.concert.version}"`) {
-      throw new Refusal(409, 'conflict', `the configuration has version ${this.concert.version}`);
+    const version = this.concert.configured.seq;
+    if (ifMatch !== `"${version}"`) {
+      throw new Refusal(409, 'conflict', `the configuration has version ${version} by now`);
     }
     const batch = body.config?.heat?.pacing?.warm?.batch_ms;
     if (!Number.isInteger(batch) || batch > 1_000) {
@@ -76,9 +78,7 @@ export class Calls {
     check(bad === undefined, `config.limits.${bad}`);
     const { limits, ...config } = body.config;
     this.concert.config = Object.keys(limits ?? {}).length > 0 ? { ...config, limits } : config;
-    this.concert.configAt = Date.now();
-    this.concert.changed();
-    this.acts.add({ ...who, what: 'config_changed', change: `version ${this.concert.version}`, why });
+    this.acts.add({ ...who, what: 'config_changed', change: `instead of version ${version}`, why });
     return this.#config();
   }
 
@@ -87,10 +87,13 @@ export class Calls {
     const why = reason(body);
     const { minutes, dry_run: isDry = false } = body;
     const settings = Object.fromEntries(
-      ['level', ...Object.keys(BOUNDS)].flatMap((name) => (name in body ? [[name, body[name]]] : [])),
+      ['level', 'away_from', ...Object.keys(BOUNDS)].flatMap((name) =>
+        name in body ? [[name, body[name]]] : [],
+      ),
     );
     check(minutes >= 1 && minutes <= 1_440, 'body.minutes');
     check(Object.keys(settings).length > 0, 'body');
+    check(!('away_from' in settings) || this.concert.isNode(settings.away_from), 'away_from');
     check(!('level' in settings) || LEVELS.includes(settings.level), 'body.level');
     for (const [name, most] of Object.entries(BOUNDS)) {
       check(
@@ -100,13 +103,14 @@ export class Calls {
       );
     }
     const forecast = this.concert.forecast(this.concert.channel(id), settings);
-    if (isDry) return { status: 200, body: { forecast, config_version: this.concert.version } };
+    const answer = () => ({ forecast, config_version: this.concert.lastAct });
+    if (isDry) return { status: 200, body: answer() };
     const set = this.concert.set(id, settings, minutes, why, who.by);
     const change = `${JSON.stringify(settings)} for ${minutes} minutes`;
     this.#unmeasured.get(id)?.();
     this.acts.add({ ...who, what: 'override_set', channel_id: id, change, why });
     this.#measureLater(id, forecast, minutes);
-    return { status: 200, body: { forecast, set, config_version: this.concert.version } };
+    return { status: 200, body: { set, ...answer() } };
   }
 
   #end(operator, who, id, body) {
@@ -140,6 +144,19 @@ export class Calls {
   #named(id) {
     const { kind, name } = this.concert.channel(id) ?? {};
     return nameOf(id) ?? (kind && { kind, name });
+  }
+
+  #sendAgain(operator, who, body) {
+    mayAct(operator);
+    const { id, dry_run: isDry = false } = body;
+    const found = this.#letters.found(id);
+    if (id !== undefined && found.length === 0) throw new Refusal(404, 'not_found', 'none', { field: 'id' });
+    const count = found.length;
+    if (isDry || count === 0) return { status: 200, body: { count } };
+    const why = reason(body);
+    this.#letters.remove(found);
+    this.acts.add({ ...who, what: 'alerts_sent_again', change: `${count} alerts`, why });
+    return { status: 200, body: { count } };
   }
 
   #alerts(query) {

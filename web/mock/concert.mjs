@@ -96,8 +96,9 @@ const NODES = [
 
 export class Concert {
   config = { ...structuredClone(DEFAULT_CONFIG), limits: SET_LIMITS };
-  version = 7;
-  configAt = Date.now() - 5 * 3_600_000;
+  /** The act that changed the configuration last. */
+  configured = { seq: 0, at: 0 };
+  lastAct = 0;
   overrides = new Map();
   #states = new Map();
   #appliedAt = Date.now();
@@ -147,7 +148,7 @@ export class Concert {
     return {
       at: now,
       node,
-      config_version: this.version,
+      config_version: this.lastAct,
       nodes: NODES.map((each, index) => this.#node(each, index, now)),
       channels: rows.sort((a, b) => b.cost - a.cost),
       guarantees: this.#guarantees(),
@@ -170,6 +171,7 @@ export class Concert {
       level: state.level,
       since: state.since,
       cause: channel.cause,
+      home: homeOf(channel, set),
       cost: costOf(work),
       work,
       subscribers: channel.readers,
@@ -190,15 +192,22 @@ export class Concert {
 
   detail(channel) {
     const state = this.#states.get(channel.id);
+    const row = this.row(channel);
+    const { joins } = row.spared;
     const shares = [0.34, 0.12, 0.06, 0.05, 0.04, 0.03, 0.02, 0.02, 0.01, 0.01];
     return {
-      row: this.row(channel),
+      row,
       hour: state.hour,
       changes: state.changes.slice(0, 20),
       graphs_url: `https://graphs.example/d/channels?var-channel=${channel.id}`,
       senders: channel.entries
         ? shares.map((share, index) => ({ user_id: `26973736796170${1000 + index * 37}`, share }))
         : [],
+      joins: {
+        let_in: Math.round(((Date.now() - row.since) / 1000) * Math.min(100, row.work.joins)),
+        refused: joins,
+        wait_ms: joins > 0 ? { p50: 3_200, p99: 9_400 } : { p50: 0, p99: 0 },
+      },
     };
   }
 
@@ -233,21 +242,25 @@ export class Concert {
     const now = Date.now();
     const card = { ...settings, by, why, since: now, ends_at: now + minutes * 60_000 };
     this.overrides.set(id, card);
-    this.changed();
     this.tick(now);
     return card;
   }
 
   end(id) {
     const existed = this.overrides.delete(id);
-    if (existed) this.changed();
     this.tick();
     return existed;
   }
 
-  changed() {
-    this.version += 1;
+  /** An act reaches the nodes, whatever it is about; only changes of the configuration are its versions. */
+  acted({ seq, at, what }) {
+    this.lastAct = seq;
     this.#appliedAt = Date.now();
+    if (what === 'config_changed') this.configured = { seq, at };
+  }
+
+  isNode(name) {
+    return NODES.some((node) => node.name === name);
   }
 
   #preset(id, settings, why, minutes) {
@@ -307,7 +320,7 @@ export class Concert {
       version: '0.9.0',
       at: now,
       is_ready: ready,
-      config_version: isBehind ? this.version - 1 : this.version,
+      config_version: isBehind ? this.lastAct - 1 : this.lastAct,
       connections: Math.round(16_200 * share + 90 * wave(now, [300, index])),
       sends: Math.round(620 * share + 40 * wave(now, [60, index])),
       deliveries: Math.round(cost * 38),
@@ -348,6 +361,13 @@ export class Concert {
     rows[6] = { id: 'G7', breaches: 3, last: this.#startedAt - 2.2 * 3_600_000 };
     return rows;
   }
+}
+
+/** An override moves a channel to the next node. */
+function homeOf(channel, set) {
+  const index = CHANNELS.indexOf(channel);
+  const [home, other] = [index, index + 1].map((place) => NODES[place % NODES.length].name);
+  return set?.away_from === home ? other : home;
 }
 
 const BEGIN = Date.now();

@@ -31,8 +31,11 @@ export class Tokens {
 
 export class Acts {
   #acts = [];
+  #acted;
 
-  constructor() {
+  /** `acted` is called with each act. */
+  constructor(acted = () => {}) {
+    this.#acted = acted;
     const kinds = ['override_set', 'override_measured', 'override_ended', 'config_changed', 'name_shown'];
     for (let index = 0; index < 130; index += 1) {
       const what = index === 0 ? 'operator_added' : kinds[index % kinds.length];
@@ -63,8 +66,10 @@ export class Acts {
     }
   }
 
-  add(act) {
-    this.#acts.push({ seq: this.#acts.length + 1, at: Date.now(), ...act });
+  add(given) {
+    const act = { seq: this.#acts.length + 1, at: Date.now(), ...given };
+    this.#acts.push(act);
+    this.#acted(act);
   }
 
   addMeasured(id, frames) {
@@ -76,7 +81,7 @@ export class Acts {
     const most = Math.min(100, Math.max(1, Number(limit ?? 50)));
     const older = this.#acts.filter((act) => before === undefined || act.seq < Number(before)).reverse();
     const items = older.slice(0, most);
-    return { items, ...(older.length > most ? { next: items.at(-1).seq } : {}) };
+    return { items, ...(older.length > most ? { next: String(items.at(-1).seq) } : {}) };
   }
 }
 

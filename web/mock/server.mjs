@@ -17,7 +17,7 @@ const TOKEN_ENDED = 4401;
 export async function start({ port = 0, tokenSeconds = 900 } = {}) {
   const concert = new Concert();
   const tokens = new Tokens(tokenSeconds);
-  const calls = new Calls(concert, tokens, new Acts());
+  const calls = new Calls(concert, tokens, new Acts((act) => concert.acted(act)));
   const server = createServer((request, response) => void serve(calls, request, response));
   const sockets = new WebSocketServer({
     noServer: true,

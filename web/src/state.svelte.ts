@@ -8,6 +8,7 @@ import { Calls } from './contract/calls';
 import { Notices } from './frame/notices.svelte';
 import { Theme } from './frame/theme.svelte';
 import { Feed } from './live/feed.svelte';
+import { Pages } from './live/pages.svelte';
 import { Session } from './live/session.svelte';
 import { Ticker } from './live/ticker.svelte';
 import { Route } from './route.svelte';
@@ -31,6 +32,7 @@ export const channels = new ChannelList();
 export const config = new ConfigDraft(calls);
 export const audit = new AuditLog(calls);
 export const alerts = new AlertSearch(calls);
+export const letters = new Pages((after) => calls.deadLetters(after));
 
 /** The present time by the clock of the answering node: times in boards are of that clock. */
 export function nodeTime(): number {
@@ -50,4 +52,5 @@ export function signOut(): void {
   config.forget();
   audit.forget();
   alerts.forget();
+  letters.forget();
 }

@@ -149,7 +149,7 @@ describe('two operators', () => {
     expect([draft.edits.size, draft.conflict, draft.why]).toEqual([0, null, '']);
   });
 
-  it('are not in each other’s way if only an override raised the version', async () => {
+  it('are not in each other’s way if a change was taken back', async () => {
     const server = new Server();
     const draft = new ConfigDraft(server.calls);
     await draft.load();

@@ -44,6 +44,7 @@ it('is the whole state as plain text', () => {
     channels: [
       row({
         since: AT - 200_000,
+        home: 'n1',
         override: {
           level: 'blazing',
           by: 'ada',
@@ -66,13 +67,13 @@ it('is the whole state as plain text', () => {
     Messages/s: 640, 50,000 delivered/s
     Bystanders p99: 9.0 ms (worst on n1)
     Shed level: 1 (presence and typing)
-    Configuration: v8, applied on 1/1
+    Last act: No. 8, applied on 1/1
 
     Hot channels: 1
-    - hot for 3 min 20 sec; concert (1); 300 msg/s × 5,010 readers; Cost/s 3,000; Readers 5,010; Freshness p50 / p99 250 ms / 520 ms; batch 500 ms; Spared nothing; Override: level blazing, by ada, 9 min left, “encore began”
+    - hot for 3 min 20 sec; concert (1); 300 msg/s × 5,010 readers; Home n1; Cost/s 3,000; Readers 5,010; Freshness p50 / p99 250 ms / 520 ms; batch 500 ms; Spared nothing; Override: level blazing, by ada, 9 min left, “encore began”
 
     Nodes: 1
-    - n1: ready; 1.0; Configuration v8; Connections 12,000; Msg/s 640; Delivered/s 50,000; Cost of capacity 4,000 of 25,000; Bars: warm, hot, blazing 500 / 2,000 / 6,250; Timer lag 1.5 ms; Bytes under way 1 MB; Bystanders p50 / p99 2.0 ms / 9.0 ms; Shed level 1
+    - n1: ready; 1.0; Last act No. 8; Connections 12,000; Msg/s 640; Delivered/s 50,000; Cost of capacity 4,000 of 25,000; Bars: warm, hot, blazing 500 / 2,000 / 6,250; Timer lag 1.5 ms; Bytes under way 1 MB; Bystanders p50 / p99 2.0 ms / 9.0 ms; Shed level 1
 
     Guarantees
     - G1: held

@@ -13,3 +13,11 @@ declare module '*/mock/concert.mjs' {
 declare module '*/mock/alerts.mjs' {
   export function alertsOf(question: unknown, isKnown: (channel: string) => boolean): unknown;
 }
+
+declare module '*/mock/letters.mjs' {
+  export class Letters {
+    page(query: { after?: string | undefined }): unknown;
+    found(id?: string): unknown[];
+    remove(letters: unknown[]): void;
+  }
+}

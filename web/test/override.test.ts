@@ -45,3 +45,12 @@ it('lets a forecast stand for exactly its values, for a minute', () => {
   expect(rules.planLeftMs(plan, form({ level: 'hot', minutes: 10 }), 1_000)).toBe(0);
   expect(rules.planLeftMs(plan, form({ level: 'hot', why: 'a better reason' }), 1_000)).toBe(60_000);
 });
+
+it('moves the home, alone or with what is set', () => {
+  const alone = { ...rules.movingForm('n1'), why: 'its disk is slow' };
+  expect(rules.isComplete(alone)).toBe(true);
+  expect(rules.wishOf(alone)).toEqual({ away_from: 'n1', minutes: 60, why: 'its disk is slow' });
+  const kept = rules.movingForm('n2', { level: 'hot', joins_per_second: 0, away_from: 'n1' });
+  expect(rules.settingsOf(kept)).toEqual({ level: 'hot', joins_per_second: 0, away_from: 'n2' });
+  expect([alone, kept, form({})].map(rules.isMoveOnly)).toEqual([true, false, false]);
+});

@@ -6,7 +6,9 @@ import {
   parseAlerts,
   parseBoard,
   parseConfig,
+  parseCount,
   parseDetail,
+  parseLetters,
   parseName,
   parseToken,
 } from '../src/contract/parse';
@@ -48,9 +50,17 @@ describe('a board', () => {
 });
 
 it('reads an override beside its settings', () => {
-  const override = { level: 'hot', joins_per_second: 0, by: 'ada', why: 'encore', since: 1, ends_at: 2 };
-  const read = parseBoard({ channels: [{ channel_id: '7', override }] });
-  expect(read.channels[0]?.override).toEqual(override);
+  const override = {
+    level: 'hot',
+    joins_per_second: 0,
+    away_from: 'n1',
+    by: 'ada',
+    why: 'encore',
+    since: 1,
+    ends_at: 2,
+  };
+  const read = parseBoard({ channels: [{ channel_id: '7', home: 'n2', override }] });
+  expect(read.channels[0]).toMatchObject({ home: 'n2', override });
 });
 
 it('reads details, acts and tokens', () => {
@@ -58,9 +68,12 @@ it('reads details, acts and tokens', () => {
   const detail = parseDetail(concert.detail(concert.channel('269737367961600101')));
   expect(detail.hour).toHaveLength(360);
   expect(detail.changes.length).toBeGreaterThan(3);
-  expect(parseActs({ items: [{ seq: 3, what: 'a_later_word' }], next: 3 })).toMatchObject({
+  const none = { let_in: 0, refused: 0, wait_ms: { p50: 0, p99: 0 } };
+  expect(parseDetail({ row: {} }).joins).toEqual(none);
+  expect(parseDetail({ row: {}, joins: { ...none, refused: 3 } }).joins.refused).toBe(3);
+  expect(parseActs({ items: [{ seq: 3, what: 'a_later_word' }], next: '3' })).toMatchObject({
     items: [{ seq: 3, what: 'a_later_word' }],
-    next: 3,
+    next: '3',
   });
   expect(parseToken({ token: 't', scope: 'everything', ends_at: 1 }).scope).toBe('view');
   expect(() => parseToken({ scope: 'act' })).toThrow(NotUnderstood);
@@ -87,4 +100,12 @@ it('reads names and alerts', () => {
     is_waiting: true,
   });
   expect(parseAlerts({})).toEqual({ items: [], is_waiting: false });
+});
+
+it('reads alerts that were given up, and counts', () => {
+  const note = { at: 5, first_seq: 11, last_seq: 12, outcome: 'expired', detail: '503' };
+  const letter = { ...note, id: '9', user_id: '7', channel_id: '8', device_id: '6' };
+  expect(parseLetters({ items: [letter, null], next: '9' })).toEqual({ items: [letter], next: '9' });
+  expect(parseLetters({})).toEqual({ items: [] });
+  expect([parseCount({ count: 3 }), parseCount({})]).toEqual([3, 0]);
 });

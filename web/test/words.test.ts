@@ -42,7 +42,9 @@ describe('settings and forecasts', () => {
   it('name what is set', () => {
     const set = { level: 'blazing', batch_ms: 200, joins_per_second: 0 } as const;
     expect(settingsText(set, words, format)).toBe('level blazing, batch 200 ms, joins closed');
-    expect(settingsText({ level: 'normal' }, words, format)).toBe('exempt from pacing');
+    expect(settingsText({ level: 'normal', away_from: 'n1' }, words, format)).toBe(
+      'exempt from pacing, home away from n1',
+    );
   });
 
   it('put the greatest of what was spared first', () => {
@@ -103,5 +105,6 @@ describe('errors and languages', () => {
     expect(Object.keys(ko.help)).toEqual(Object.keys(en.help));
     expect(Object.keys(ko.guaranteeTexts)).toEqual(Object.keys(en.guaranteeTexts));
     expect(ko.shed.length).toBe(en.shed.length);
+    expect(Object.keys(ko.audit.kinds)).toEqual(Object.keys(en.audit.kinds));
   });
 });

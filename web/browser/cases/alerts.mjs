@@ -60,6 +60,8 @@ export async function anAlertIsExplained(given) {
   await page.waitForSelector(`${ANSWER} .steps li:last-child:has-text("waits to be decided or sent")`);
   await ask(page, { seq: '15' });
   await page.waitForSelector(`${ANSWER}[data-verdict="nothing"] li:has-text("older than 7 days")`);
+  await ask(page, { seq: '17' });
+  await page.waitForSelector(`${ANSWER} .steps li:last-child a[href="#/push"]`);
   await ask(page, { seq: '18' });
   await page.waitForSelector(`${ANSWER} .steps li:has-text("melted")`);
 

@@ -15,6 +15,14 @@ const HISTORY = {
   ],
   is_waiting: true,
 };
+const LETTER = {
+  ...NOTE,
+  id: '1',
+  user_id: UNKNOWN_CHANNEL,
+  channel_id: UNKNOWN_CHANNEL,
+  outcome: 'expired',
+};
+const LETTERS = { items: [{ ...LETTER, detail: `503 ${'x'.repeat(290)}` }], next: '1' };
 const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 
 /** Shows each view in turn, also the dialogs, and calls `look` with its name. */
@@ -34,11 +42,19 @@ async function walk(page, who, look) {
   await page.fill(`${OPEN} input[name="batch_ms"]`, '9999');
   await look('override');
   await page.keyboard.press('Escape');
+  if (await page.locator('button[name="move"]').count()) {
+    await page.click('button[name="move"]');
+    await look('move');
+    await page.keyboard.press('Escape');
+  }
+  await page.route(/dead-letters/, (route) => route.fulfill({ json: { ...LETTERS, count: 12_345 } }));
   for (const view of ['nodes', 'guarantees', 'push', 'audit', 'configuration']) {
     await goTo(page, view);
+    if (view === 'push') await page.waitForSelector('.letters-table tbody tr');
     if (view === 'audit') await page.waitForSelector('.acts-table tbody tr');
     if (view === 'configuration') await page.waitForSelector('.settings input');
     await look(view);
+    if (view === 'push') await lookAtLetters(page, look);
   }
   await page.fill('input[name="heat.pacing.hot.batch_ms"]', '90');
   await page.fill('input[name="limits.user_sends"]', '0');
@@ -54,6 +70,16 @@ async function walk(page, who, look) {
   await page.click(`${OPEN} button[name="show"]`);
   await page.waitForSelector('h1:has-text("nnn")');
   await look('a shown name');
+}
+
+async function lookAtLetters(page, look) {
+  for (const name of ['send-one', 'send-all']) {
+    await page.click(`button[name="${name}"]`);
+    await page.waitForSelector(OPEN);
+    await look(name);
+    await page.keyboard.press('Escape');
+    await page.waitForSelector(OPEN, { state: 'detached' });
+  }
 }
 
 async function walkAlerts(page, look) {
@@ -171,7 +197,7 @@ export async function everythingIsSaidInKorean({ open, act }) {
   await signIn(page, act);
   await page.waitForSelector('h1:has-text("뜨거운 채널")');
   assert.equal(await page.getAttribute('html', 'lang'), 'ko');
-  for (const view of ['nodes', 'guarantees', 'alerts', 'configuration', 'audit']) {
+  for (const view of ['nodes', 'guarantees', 'push', 'alerts', 'configuration', 'audit']) {
     await goTo(page, view);
     assert.match(await page.locator('h1').innerText(), /[가-힣]/);
   }

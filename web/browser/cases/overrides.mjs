@@ -59,6 +59,40 @@ export async function anOverrideIsTriedSetShownAndEnded({ open, act, server }) {
   assert.match(download.suggestedFilename(), /^madang-acts-.*\.jsonl$/);
 }
 
+export async function theHomeIsMovedAway({ open, act, server }) {
+  const { channels, nodes } = await server.board(act);
+  const page = await open();
+  await signIn(page, act);
+  const { id } = await openChannel(page);
+  const { home } = channels.find((row) => row.channel_id === id);
+  if (home === undefined || nodes.length < 2) {
+    assert.equal(await page.locator('button[name="move"]').count(), 0);
+    return 'the rest needs a fleet';
+  }
+  await page.waitForSelector(`.numbers dd:has-text("${home}")`);
+  await page.click('button[name="move"]');
+  assert.equal(await page.locator(`${OPEN} input[name="away_from"]:checked`).inputValue(), home);
+  assert.equal(await page.locator(`${OPEN} input[name="minutes"]:checked`).inputValue(), '60');
+  await page.fill(`${OPEN} textarea`, WHY);
+  await page.check(`${OPEN} input[name="away_from"][value=""]`);
+  assert.equal(await isEnabled(page, 'dry-run'), false, 'nothing is set');
+  await page.check(`${OPEN} input[name="away_from"][value="${home}"]`);
+  await page.click(`${OPEN} button[name="dry-run"]`);
+  await page.click(`${OPEN} button[name="apply"]:enabled`);
+  try {
+    await page.waitForSelector(`.override-now:has-text("home away from ${home}")`);
+    await page.waitForFunction(
+      (home) => !document.querySelector('button[name="move"] + small').innerText.includes(home),
+      home,
+    );
+    const unknown = { away_from: 'nowhere', minutes: 10, why: WHY };
+    const refused = await server.call(act, 'PUT', `channels/${id}/override`, { body: unknown });
+    assert.deepEqual([refused.status, (await refused.json()).field], [400, 'away_from']);
+  } finally {
+    await server.call(act, 'DELETE', `channels/${id}/override`, { body: { why: WHY } });
+  }
+}
+
 /** The newest acts about the override of a channel, by their kinds. It is measured a moment after its end. */
 async function actsOf(page, id) {
   const rows = `.acts-table tbody tr:has-text("${id}")`;

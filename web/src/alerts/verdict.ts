@@ -25,3 +25,8 @@ export function devicesWith(items: readonly AlertNote[], outcome: string): strin
   const devices = items.filter((note) => note.outcome === outcome).map((note) => note.device_id ?? '');
   return [...new Set(devices)];
 }
+
+/** Whether the alert was given up, so that an operator may send it again. */
+export function isDead({ outcome }: AlertNote): boolean {
+  return outcome === 'refused' || outcome === 'expired';
+}

@@ -23,6 +23,8 @@ export interface Form {
   batch_ms: string;
   slow_mode_seconds: string;
   joins_per_second: string;
+  /** The name of a node; empty: any node may be the home. */
+  away_from: string;
   minutes: number;
   why: string;
   typed: string;
@@ -34,10 +36,18 @@ export function emptyForm(): Form {
     batch_ms: '',
     slow_mode_seconds: '',
     joins_per_second: '',
+    away_from: '',
     minutes: 60,
     why: '',
     typed: '',
   };
+}
+
+/** Moves the home away from a node, and keeps what is set: a new override replaces the one before. */
+export function movingForm(home: string, set: OverrideSettings = {}): Form {
+  const form: Form = { ...emptyForm(), level: set.level ?? '', away_from: home };
+  for (const name of NUMBER_FIELDS) form[name] = String(set[name] ?? '');
+  return form;
 }
 
 /** The forecast of one dry run, and the values that it is about. */
@@ -64,6 +74,7 @@ export function settingsOf(form: Form): OverrideSettings {
     const text = form[name].trim();
     if (text !== '') settings[name] = Number(text);
   }
+  if (form.away_from !== '') settings.away_from = form.away_from;
   return settings;
 }
 
@@ -75,6 +86,11 @@ export function whyMissing(why: string): number {
 export function isComplete(form: Form): boolean {
   const isSomethingSet = Object.keys(settingsOf(form)).length > 0;
   return isSomethingSet && badFields(form).length === 0 && whyMissing(form.why) === 0;
+}
+
+/** Moving alone changes no pacing: then a forecast has nothing to say. */
+export function isMoveOnly(form: Form): boolean {
+  return Object.keys(settingsOf(form)).join() === 'away_from';
 }
 
 /** What is felt by everyone in the channel wants its name typed. */

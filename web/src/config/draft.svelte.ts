@@ -79,7 +79,7 @@ export class ConfigDraft {
     try {
       if (await this.#put()) return true;
       await this.load();
-      // Overrides raise the version too: if no setting has changed, nobody has to look at it again.
+      // Settings that were changed and changed back: nobody has to look at them again.
       return this.conflict === null && (await this.#put());
     } finally {
       this.isBusy = false;

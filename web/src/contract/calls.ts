@@ -6,21 +6,26 @@ import {
   parseAnswer,
   parseBoard,
   parseConfig,
+  parseCount,
   parseDetail,
+  parseLetters,
   parseName,
   parseToken,
 } from './parse';
 import type {
-  ActPage,
+  Act,
   AlertHistory,
   AlertQuestion,
   Board,
   ConfigTree,
+  DeadLetter,
   HotDetail,
   OperatorConfig,
   OperatorToken,
   OverrideAnswer,
   OverrideWish,
+  Page,
+  SendAgain,
   ShownName,
 } from './types';
 
@@ -93,8 +98,17 @@ export class Calls {
   }
 
   async alerts(question: AlertQuestion): Promise<AlertHistory> {
-    const query = new URLSearchParams({ ...question });
-    return parseAlerts(await json(await this.request('GET', `alerts?${query}`)));
+    return parseAlerts(await json(await this.request('GET', `alerts?${query({ ...question })}`)));
+  }
+
+  /** Alerts that were given up, the oldest first. */
+  async deadLetters(after?: string): Promise<Page<DeadLetter>> {
+    return parseLetters(await json(await this.request('GET', `dead-letters?${query({ after })}`)));
+  }
+
+  /** How many alerts are sent again; of a dry run, how many would be. */
+  async sendAgain(body: SendAgain): Promise<number> {
+    return parseCount(await json(await this.request('POST', 'dead-letters', { body })));
   }
 
   async config(): Promise<ConfigAnswer> {
@@ -105,9 +119,8 @@ export class Calls {
     return tagged(await this.request('PUT', 'config', { body: { config, why }, etag }));
   }
 
-  async acts(limit: number, before?: number): Promise<ActPage> {
-    const query = before === undefined ? `limit=${limit}` : `limit=${limit}&before=${before}`;
-    return parseActs(await json(await this.request('GET', `acts?${query}`)));
+  async acts(limit: number, before?: string): Promise<Page<Act>> {
+    return parseActs(await json(await this.request('GET', `acts?${query({ limit: `${limit}`, before })}`)));
   }
 
   private async request(
@@ -139,6 +152,12 @@ export class Calls {
     if (error.status === 401 && token !== null) this.holder.refused(token);
     throw error;
   }
+}
+
+function query(fields: Record<string, string | undefined>): URLSearchParams {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(fields)) if (value !== undefined) query.set(name, value);
+  return query;
 }
 
 async function tagged(response: Response): Promise<ConfigAnswer> {

@@ -3,7 +3,6 @@
 
 import type {
   Act,
-  ActPage,
   AlertHistory,
   AlertNote,
   Board,
@@ -11,12 +10,14 @@ import type {
   Cause,
   ChannelKind,
   ConfigTree,
+  DeadLetter,
   Forecast,
   GuaranteeRow,
   HeatChange,
   HeatPoint,
   HotDetail,
   HotRow,
+  JoinRow,
   Level,
   Limits,
   OperatorConfig,
@@ -24,6 +25,7 @@ import type {
   OverrideAnswer,
   OverrideCard,
   OverrideSettings,
+  Page,
   PushRow,
   Quantiles,
   ShownName,
@@ -61,6 +63,7 @@ export function parseDetail(value: unknown): HotDetail {
       user_id: text(sender, 'user_id'),
       share: number(sender, 'share'),
     })),
+    joins: parseJoins(fields(detail['joins'])),
     ...optional('graphs_url', text(detail, 'graphs_url') || undefined),
   };
 }
@@ -108,13 +111,20 @@ export function parseAlerts(value: unknown): AlertHistory {
   return { items: list(history, 'items').map(parseNote), is_waiting: history['is_waiting'] === true };
 }
 
-export function parseActs(value: unknown): ActPage {
-  const page = object(value, 'acts');
-  const next = page['next'];
-  return {
-    items: list(page, 'items').map(parseAct),
-    ...(typeof next === 'number' ? { next } : {}),
-  };
+export function parseActs(value: unknown): Page<Act> {
+  return parsePage(object(value, 'acts'), parseAct);
+}
+
+export function parseLetters(value: unknown): Page<DeadLetter> {
+  return parsePage(object(value, 'letters'), parseLetter);
+}
+
+export function parseCount(value: unknown): number {
+  return number(object(value, 'count'), 'count');
+}
+
+function parsePage<Item>(page: Fields, parse: (row: Fields) => Item): Page<Item> {
+  return { items: list(page, 'items').map(parse), ...optional('next', text(page, 'next') || undefined) };
 }
 
 function parseNode(node: Fields): BoardNode {
@@ -188,6 +198,7 @@ function parseRow(row: Fields): HotRow {
     ...optional('cause', oneOf(CAUSES, row['cause'])),
     ...optional('kind', oneOf(KINDS, row['kind'])),
     ...optional('name', text(row, 'name') || undefined),
+    ...optional('home', text(row, 'home') || undefined),
     ...(isObject(set) ? { override: parseOverride(set) } : {}),
   };
 }
@@ -208,6 +219,7 @@ function parseSettings(card: Fields): OverrideSettings {
     ...optional('batch_ms', maybeNumber(card, 'batch_ms')),
     ...optional('slow_mode_seconds', maybeNumber(card, 'slow_mode_seconds')),
     ...optional('joins_per_second', maybeNumber(card, 'joins_per_second')),
+    ...optional('away_from', text(card, 'away_from') || undefined),
   };
 }
 
@@ -219,6 +231,14 @@ function parseForecast(forecast: Fields): Forecast {
     delay_ms: number(forecast, 'delay_ms'),
     frames: [now ?? 0, then ?? 0],
     joins_refused: number(forecast, 'joins_refused'),
+  };
+}
+
+function parseJoins(joins: Fields): JoinRow {
+  return {
+    let_in: number(joins, 'let_in'),
+    refused: number(joins, 'refused'),
+    wait_ms: quantiles(joins, 'wait_ms'),
   };
 }
 
@@ -275,6 +295,15 @@ function parseNote(note: Fields): AlertNote {
     outcome: text(note, 'outcome'),
     detail: text(note, 'detail'),
     ...optional('device_id', text(note, 'device_id') || undefined),
+  };
+}
+
+function parseLetter(letter: Fields): DeadLetter {
+  return {
+    ...parseNote(letter),
+    id: text(letter, 'id'),
+    user_id: text(letter, 'user_id'),
+    channel_id: text(letter, 'channel_id'),
   };
 }
 

@@ -17,6 +17,7 @@ export interface OperatorToken {
 export interface Board {
   at: number;
   node: string;
+  /** The number of the last act of operators that the node has applied. */
   config_version: number;
   nodes: BoardNode[];
   channels: HotRow[];
@@ -86,6 +87,8 @@ export interface OverrideSettings {
   batch_ms?: number;
   slow_mode_seconds?: number;
   joins_per_second?: number;
+  /** A node that is not the home of the channel meanwhile, unless it is the only one. */
+  away_from?: string;
 }
 
 export interface OverrideCard extends OverrideSettings {
@@ -104,6 +107,8 @@ export interface HotRow {
   since: number;
   /** Absent if a newer server names a cause that this page does not know. */
   cause?: Cause;
+  /** The node that orders the channel. Absent if the server is one process. */
+  home?: string;
   cost: number;
   work: WorkRow;
   subscribers: number;
@@ -126,6 +131,7 @@ export interface HotDetail {
   hour: HeatPoint[];
   changes: HeatChange[];
   senders: SenderRow[];
+  joins: JoinRow;
   graphs_url?: string;
 }
 
@@ -150,6 +156,15 @@ export interface SenderRow {
   share: number;
 }
 
+/** Attempts to join since the channel is hot. A user who comes again counts again. */
+export interface JoinRow {
+  let_in: number;
+  /** Refused for now. */
+  refused: number;
+  /** What refused users were asked to wait within the last ten seconds. */
+  wait_ms: Quantiles;
+}
+
 export interface OverrideWish extends OverrideSettings {
   minutes: number;
   why: string;
@@ -167,6 +182,7 @@ export interface Forecast {
 export interface OverrideAnswer {
   forecast: Forecast;
   set?: OverrideCard;
+  /** The number of the act that set it; of a dry run, that of the last act. */
   config_version: number;
 }
 
@@ -185,6 +201,7 @@ export type Limit = (typeof LIMITS)[number];
 export type Limits = Partial<Record<Limit, number>>;
 
 export interface OperatorConfig {
+  /** The number of the act that changed it last. Other acts leave it as it is. */
   version: number;
   at: number;
   /** A rate that `limits` does not have is the one in the configuration file of each node. */
@@ -193,24 +210,25 @@ export interface OperatorConfig {
   file_limits?: Limits;
 }
 
+export interface Page<Item> {
+  items: Item[];
+  /** Where the next page begins; absent on the last one. */
+  next?: string;
+}
+
 export interface Act {
   seq: number;
   at: number;
   by: string;
   from: string;
   /**
-   * `config_changed`, `override_set`, `override_ended`, `override_measured`, `name_shown`, `operator_added`,
-   * `operator_removed`, or a later word.
+   * `config_changed`, `override_set`, `override_ended`, `override_measured`, `name_shown`, `alerts_sent_again`,
+   * `operator_added`, `operator_removed`, or a later word.
    */
   what: string;
   channel_id?: string;
   change: string;
   why: string;
-}
-
-export interface ActPage {
-  items: Act[];
-  next?: number;
 }
 
 /** The answer to a request for a name that the board does not show. A direct channel has none. */
@@ -243,6 +261,20 @@ export interface AlertNote {
   outcome: string;
   /** The reason, or the answer of the push service, verbatim. */
   detail: string;
+}
+
+/** An alert that was given up. */
+export interface DeadLetter extends AlertNote {
+  id: string;
+  user_id: string;
+  channel_id: string;
+}
+
+/** Without an id: all dead letters, the oldest 10,000 at most. */
+export interface SendAgain {
+  id?: string;
+  why: string;
+  dry_run?: boolean;
 }
 
 /** The place of a level, 0 to 3. */

@@ -38,6 +38,7 @@ export function settingsText(set: OverrideSettings, words: Words, format: Format
   if (set.slow_mode_seconds !== undefined) parts.push(pacing.slow(format.seconds(set.slow_mode_seconds)));
   if (set.joins_per_second === 0) parts.push(pacing.joinsClosed);
   else if (set.joins_per_second !== undefined) parts.push(pacing.joins(format.count(set.joins_per_second)));
+  if (set.away_from !== undefined) parts.push(pacing.away(set.away_from));
   return parts.join(', ');
 }
 

@@ -70,10 +70,11 @@ export const alerts = {
     wrong_environment:
       'The token belongs to another environment or project. Nothing is sent until the app registers again.',
     credential: 'The push service does not accept the keys of this server.',
-    refused: 'The push service refuses the request itself. It is among the dead letters.',
-    expired: 'It was not taken before it was worthless. It is among the dead letters.',
+    refused: 'The push service refuses the request itself.',
+    expired: 'It was not taken before it was worthless.',
     withdrawn: 'The alert was removed, because the message was read elsewhere.',
   } as Record<string, string>,
+  dead: 'It is among the dead letters.',
   reasons: {
     no_subscription: 'no device of the user can receive alerts',
     no_account: 'the account is deleted or disabled',

@@ -25,6 +25,8 @@ export type Term =
   | 'spared'
   | 'pacing'
   | 'override'
+  | 'home'
+  | 'joins'
   | 'load'
   | 'bars'
   | 'lag'
@@ -60,7 +62,7 @@ const help: Record<Term, Explained> = {
     todo: 'Grey above 3 s, red above 10 s: the server or the network is slow or gone. The page keeps trying.',
   },
   config: {
-    what: 'The newest version of the configuration, and how many nodes have applied it.',
+    what: 'The last act of operators by its number in the audit, and how many nodes have applied it: configuration and overrides.',
     todo: 'All nodes follow within a second. One that stays behind has lost its connection to the others: restart it.',
   },
   level: {
@@ -102,6 +104,14 @@ const help: Record<Term, Explained> = {
   override: {
     what: 'What an operator has set for this channel. It ends by itself.',
     todo: 'Renewing is a new act with a new reason.',
+  },
+  home: {
+    what: 'The node that orders this channel: all its messages pass through it.',
+    todo: 'If this node is at its capacity or slow (Nodes: load, timer lag), move the home away.',
+  },
+  joins: {
+    what: 'Attempts to join that were let in, of all. A user who was told to wait and comes again counts again. The wait is that of the last ten seconds.',
+    todo: 'If waits are long and the nodes have room, allow more joins by an override.',
   },
   load: {
     what: 'The cost of everything in the last second, of what the node has learnt that it can do.',

@@ -53,6 +53,7 @@ function channels(board: Board, nodeTime: number, words: Words, format: Format):
       `${words.levels[row.level]} ${table.sinceFor(format.duration(nodeTime - row.since))}`,
       name,
       causeText(row, words, format),
+      ...(row.home === undefined ? [] : [`${table.home} ${row.home}`]),
       `${table.cost} ${format.count(row.cost)}`,
       `${table.audience} ${format.count(row.subscribers)}`,
       `${table.freshness} ${format.ms(row.freshness_ms.p50)} / ${format.ms(row.freshness_ms.p99)}`,
