@@ -85,6 +85,20 @@ impl Socket {
         Ok(texts)
     }
 
+    /// Sends a request, and waits for its answer. What else comes is passed over.
+    pub(super) fn ask(&mut self, frame: &Value, limit: Duration) -> Result<Value> {
+        self.say(frame)?;
+        let begun = Instant::now();
+        while begun.elapsed() < limit {
+            match self.next(limit)? {
+                Frame::Close(code) => bail!("the server closed the socket with {code}"),
+                Frame::Text(answer) if answer["id"] == frame["id"] => return Ok(answer),
+                Frame::Text(_) | Frame::Nothing => {}
+            }
+        }
+        bail!("no answer to {frame} within {} s", limit.as_secs())
+    }
+
     fn say(&mut self, frame: &Value) -> Result<()> {
         let text = frame.to_string();
         // The mask is zero, so that the text stays as it is.

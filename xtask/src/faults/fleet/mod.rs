@@ -6,10 +6,12 @@
 mod clocks;
 mod kills;
 mod link;
+mod partition;
 mod pauses;
 mod planted;
 mod races;
 mod redis;
+mod slow_shard;
 mod stage;
 mod store;
 mod user;
@@ -20,7 +22,7 @@ use super::Scenario;
 pub(super) const NAME: &str = "fleet";
 
 /// The scenarios.
-pub(super) const SCENARIOS: [Scenario; 15] = [
+pub(super) const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "fleet-kills",
         about: "ten days of chat, and a kill of any member every few seconds",
@@ -62,6 +64,11 @@ pub(super) const SCENARIOS: [Scenario; 15] = [
         name: "fleet-replicas",
         about: "one of three replicas of the store is down, then two",
         run: store::replicas,
+    },
+    Scenario {
+        name: "fleet-slow-shard",
+        about: "the shard of a hot channel answers half a second late; others wait as before",
+        run: slow_shard::of_a_hot_channel,
     },
     Scenario {
         name: "fleet-same-key",
