@@ -1,5 +1,7 @@
 //! The composition root: the only place that chooses backends and placements.
 
+mod backends;
+
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +9,12 @@ use std::time::Duration;
 use anyhow::Context;
 use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret, load_secret};
 use madang_bus::local::LocalInbox;
-use madang_bus::{Bus, Inbox, Peers};
-use madang_ids::{Millis, NodeRun, Snowflakes};
-use madang_presence::{FleetParts, PresenceMetrics, PresenceRole, RoleParts, RoleTasks};
-use madang_push::{
-    Keep, LookUp, Nearby, Placement as PushPlacement, Push, PushMetrics, PushParts, SystemLookUp,
-};
+use madang_ids::Millis;
+use madang_presence::{PresenceMetrics, PresenceRole, RoleParts, RoleTasks};
+use madang_push::{Keep, Nearby, Placement as PushPlacement, Push, PushMetrics, PushParts};
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
-use madang_store::{AlertOutbox, AlertQueue, LogStore, Store, StoreKind, Upkeep, Waits};
+use madang_store::{LogStore, StoreKind};
 use tokio::time::timeout;
 
 use crate::config::Config;
@@ -27,7 +26,7 @@ use crate::gateway::alert_hold_ms;
 use crate::gateway::delivery::{envelopes, open_channels, pacing};
 use crate::gateway::{Gateway, drain, revoked, sweep};
 use crate::heat::{HeatSettings, Heats};
-use crate::home::{HomeNodes, HomeParts, Homes};
+use crate::home::{HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
     Callers, Deletions, DueInvitations, Exports, Guesses, Known, LiveLimits, Operations, ReceivedMarks,
@@ -42,6 +41,8 @@ use crate::tls::Tls;
 use madang_bus::registry::RegistryError;
 #[cfg(feature = "fleet")]
 use madang_discovery::{NodeDiscovery, Standing};
+
+pub use backends::{Alerts, Backends};
 
 /// How long the last write of received positions, and of last activity, may take.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -76,85 +77,6 @@ pub struct Node {
 struct InFleet {
     number: Arc<Number>,
     discovery: Arc<NodeDiscovery>,
-}
-
-/// The parts that a test may replace, such as the store or the clock.
-pub struct Backends {
-    /// The durable store.
-    pub store: Arc<dyn Store>,
-    /// How long its calls wait for their turn. Those of a cluster are not seen.
-    pub waits: Waits,
-    /// Removal of what is old, if the store needs it.
-    pub upkeep: Option<Arc<dyn Upkeep>>,
-    /// The inboxes over it.
-    pub inbox: Arc<dyn Inbox>,
-    /// The transport between nodes.
-    pub bus: Arc<dyn Bus>,
-    pub clock: Clock,
-    /// Homes of each log: one, and more in a simulation.
-    pub homes_of_a_log: u64,
-    /// This node, and which life of it.
-    pub node: NodeRun,
-    /// Mints ids with the number of this node.
-    pub ids: Arc<Snowflakes>,
-    /// The way to the homes on other nodes; `None` in one process.
-    pub others: Option<(Arc<dyn Peers>, HomeNodes)>,
-    /// The way to the presence of other processes; `None` in one process.
-    pub presence: Option<FleetParts>,
-    /// The queue of alerts; `None`: there are no alerts.
-    pub alerts: Option<Alerts>,
-    /// Looks up the hosts of endpoints for alerts.
-    pub look_up: Arc<dyn LookUp>,
-    /// The key that signs access tokens.
-    pub secret: [u8; 32],
-    /// The latest time that is in the store. New ids are above it, whatever the clock says.
-    pub latest: Millis,
-}
-
-/// The queue of alerts, and what belongs to it.
-pub struct Alerts {
-    /// The queue.
-    pub queue: Arc<dyn AlertQueue>,
-    /// Where rows wait until alerts are made of them; `None` in a fleet, whose inboxes make them.
-    pub outbox: Option<Arc<dyn AlertOutbox>>,
-    /// Where the keys are that no setting names; `None`: in the data folder.
-    pub keep: Option<Keep>,
-}
-
-impl Backends {
-    /// Those of one process: a store with a commit order, and the inbox that reads it.
-    pub fn of_one_process<S: Store + Upkeep + AlertOutbox, I: Inbox + Bus>(
-        store: Arc<S>,
-        inbox: I,
-        clock: Clock,
-        secret: [u8; 32],
-        latest: Millis,
-    ) -> Self {
-        let (upkeep, inbox) = (Some(Arc::clone(&store) as _), Arc::new(inbox));
-        let bus = Arc::clone(&inbox) as _;
-        let (homes_of_a_log, node, others, presence) = (1, NodeRun::ALONE, None, None);
-        let ids = Arc::new(Snowflakes::of_one_process());
-        let (queue, outbox) = (Arc::clone(&store) as _, Some(Arc::clone(&store) as _));
-        let alerts = Some(Alerts { queue, outbox, keep: None });
-        let look_up = Arc::new(SystemLookUp::default());
-        Self {
-            store,
-            waits: Waits::default(),
-            upkeep,
-            bus,
-            inbox,
-            clock,
-            secret,
-            latest,
-            homes_of_a_log,
-            node,
-            ids,
-            others,
-            presence,
-            alerts,
-            look_up,
-        }
-    }
 }
 
 impl Node {
@@ -292,7 +214,7 @@ impl Node {
             store, waits, upkeep, inbox, bus, clock, secret, latest, homes_of_a_log, node, ..
         } = backends;
         let (ids, others, fleet) = (backends.ids, backends.others, backends.presence);
-        let (alerts, look_up) = (backends.alerts, backends.look_up);
+        let (mut alerts, look_up) = (backends.alerts, backends.look_up);
         let has_others = others.is_some();
         let metrics = Metrics::new();
         let chat = ChatMetrics::register(&metrics);
@@ -316,7 +238,7 @@ impl Node {
         #[cfg(feature = "plant")]
         let logs: Arc<dyn LogStore> = Arc::new(crate::plant::FaultyLogs(logs));
         #[cfg(feature = "plant")]
-        let inbox: Arc<dyn Inbox> = Arc::new(crate::plant::LateInbox(inbox));
+        let inbox: Arc<dyn madang_bus::Inbox> = Arc::new(crate::plant::LateInbox(inbox));
         let heats =
             Arc::new(Heats::new(HeatSettings::default(), config.heat.enabled, clock.clone(), chat.clone()));
         let shedding = Arc::new(Shedding::new(config.overload.shed, clock.clone(), chat.clone()));
@@ -344,8 +266,9 @@ impl Node {
             bulkheads: Arc::clone(&bulkheads),
             others,
         });
+        let push_processes = alerts.as_mut().and_then(|alerts| alerts.processes.take());
         let push = match alerts {
-            Some(Alerts { queue, outbox, keep }) => Push::open(PushParts {
+            Some(Alerts { queue, outbox, keep, .. }) => Push::open(PushParts {
                 config: config.push.clone(),
                 store: Arc::clone(&store),
                 queue,
@@ -435,7 +358,7 @@ impl Node {
         background.spawn_vital(health.check("losses"), open_channels::cover_losses(Arc::clone(&gateway)));
         background.spawn_vital(health.check("pacing"), pacing::run(Arc::clone(&gateway)));
         background.spawn_vital(health.check("pacing_notices"), pacing::notify(Arc::clone(&gateway)));
-        let watched = Watched::new(Arc::clone(&gateway), Arc::clone(&health));
+        let watched = Watched::new(Arc::clone(&gateway), Arc::clone(&health), push_processes);
         tasks.spawn_vital(
             health.check("waits"),
             probe(shedding, Arc::clone(&heats), waits, tasks.drain().clone()),

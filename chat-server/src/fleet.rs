@@ -12,7 +12,7 @@ use madang_discovery::{DiscoveryMetrics, Local, NodeDiscovery, NodeParts, Placem
 use madang_ids::{Millis, NodeEpoch, NodeId, NodeRun, Snowflakes};
 use madang_presence::fleet::{LiveProcesses, Post, streams as presence_streams};
 use madang_presence::{FleetMetrics, FleetParts, Placement as PresencePlacement};
-use madang_push::{Keep, SystemLookUp};
+use madang_push::{Keep, RedisProcesses, SystemLookUp};
 use madang_service::{Clock, Drain, Metrics};
 use madang_store::Waits;
 use madang_store::scylla::{LeaseError, Scylla, WorkerLease, connect};
@@ -93,6 +93,7 @@ impl FleetNode {
             queue: Arc::new(RedisAlerts::new(redis.clone(), Arc::clone(&store) as _)),
             outbox: None,
             keep: Some(Keep::in_redis(redis.clone())),
+            processes: Some(Arc::new(RedisProcesses::new(redis.clone()))),
         };
         let (nodes, view) = watch::channel(Arc::from([HomeNode { run, name: name.as_str().into() }]));
         let (presence, live, receiving) = presence_of(run, &streams, &clock);

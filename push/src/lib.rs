@@ -15,6 +15,7 @@ mod http;
 mod lanes;
 mod metrics;
 mod notice;
+mod processes;
 mod providers;
 mod service;
 mod shelf;
@@ -24,9 +25,12 @@ pub mod webhook;
 pub use core::QuietHours;
 
 pub use config::{ApnsConfig, FcmConfig, Placement, PushConfig, WebPushConfig, WebhookConfig};
+#[cfg(feature = "redis")]
+pub use fleet::RedisProcesses;
 pub use http::{LookUp, SystemLookUp};
 pub use metrics::PushMetrics;
 pub use notice::{Answer, Notice, Provider};
+pub use processes::PushProcesses;
 pub use providers::Providers;
 pub use providers::destination;
 pub use service::{Elsewhere, Nearby, Push, PushParts, Redriven};

@@ -12,7 +12,7 @@ use madang_auth::load_secret;
 use madang_bus::redis::{Redis, RedisAlerts};
 use madang_bus::{BusConfig, BusKind};
 use madang_ids::Snowflakes;
-use madang_push::{Elsewhere, Keep, Push, PushConfig, PushMetrics, PushParts, SystemLookUp};
+use madang_push::{Elsewhere, Keep, Push, PushConfig, PushMetrics, PushParts, RedisProcesses, SystemLookUp};
 use madang_service::process::Process;
 use madang_service::{TelemetryConfig, config, telemetry};
 use madang_store::scylla::{EnterError, Scylla, WorkerLease, enter};
@@ -106,7 +106,7 @@ async fn serve(arguments: Arguments, config: FleetConfig, secret: [u8; 32]) -> a
         () = process.drain.draining() => None,
     };
     if let Some((store, lease)) = started {
-        work(&process, config, secret, store, lease).await?;
+        work(&process, &name, config, secret, store, lease).await?;
     }
     process.end().await;
     Ok(())
@@ -115,6 +115,7 @@ async fn serve(arguments: Arguments, config: FleetConfig, secret: [u8; 32]) -> a
 /// Runs until the drain is over. An error ends this life of the process: its supervisor begins another.
 async fn work(
     process: &Process,
+    name: &str,
     config: FleetConfig,
     secret: [u8; 32],
     store: Arc<Scylla>,
@@ -152,10 +153,12 @@ async fn work(
             clock.sleep(LOOK).await;
         }
     };
+    let processes = RedisProcesses::new(redis.clone());
     let renewed = |left| ids.lease_until(clock.elapsed() + left);
     tokio::select! {
-        () = push.work(Arc::new(Elsewhere), drain.clone()) => {}
+        () = push.clone().work(Arc::new(Elsewhere), drain.clone()) => {}
         () = watching => {}
+        () = processes.report(name, &push, clock) => {}
         error = store.hold_worker(lease.clone(), renewed) => return Err(error.into()),
     }
     // It ends by itself if it is not ended now.

@@ -152,6 +152,9 @@ export class Concert {
       nodes: NODES.map((each, index) => this.#node(each, index, now)),
       channels: rows.sort((a, b) => b.cost - a.cost),
       guarantees: this.#guarantees(),
+      push_processes: [
+        { name: 'push-1', version: '0.1.0', at: now, push: [{ provider: 'fcm', taken: 9_120, halted: 0 }] },
+      ],
       field_of_a_later_version: true,
     };
   }

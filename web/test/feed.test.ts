@@ -97,7 +97,7 @@ describe('the feed', () => {
   it('asks by a request when sockets fail', async () => {
     const feed = await signedIn();
     feed.start();
-    answer = async () => ({ at: 9, node: 'n1', nodes: [], channels: [], guarantees: [] });
+    answer = async () => ({ at: 9, node: 'n1', nodes: [], channels: [], guarantees: [], push_processes: [] });
     FakeSocket.last.onclose?.({ code: 1006 });
     await vi.advanceTimersByTimeAsync(500);
     FakeSocket.last.onclose?.({ code: 1006 });
@@ -140,7 +140,7 @@ describe('the feed', () => {
     let asked = 0;
     answer = async () => {
       asked += 1;
-      return { at: asked, node: 'n1', nodes: [], channels: [], guarantees: [] };
+      return { at: asked, node: 'n1', nodes: [], channels: [], guarantees: [], push_processes: [] };
     };
     const feed = await signedIn();
     feed.start();

@@ -112,8 +112,9 @@ describe('the fleet', () => {
         node('b', { push: [row('fcm', 5, 1)] }),
         node('c', {}),
       ],
+      push_processes: [{ name: 'p', push: [row('fcm', 100, 0)] }],
     });
-    expect(pushOf(board)).toEqual([row('apns', 1, 0), { ...row('fcm', 15, 2), not_taken: 2, gone: 4 }]);
+    expect(pushOf(board)).toEqual([row('apns', 1, 0), { ...row('fcm', 115, 2), not_taken: 3, gone: 6 }]);
     expect(board.nodes[0]?.push[0]?.taken).toBe(10);
   });
 

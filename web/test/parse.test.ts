@@ -21,6 +21,7 @@ describe('a board', () => {
     expect(read.channels.map((row) => row.channel_id)).toEqual(sent.channels.map((row) => row.channel_id));
     expect(read.nodes).toEqual(sent.nodes);
     expect(read.guarantees).toEqual(sent.guarantees);
+    expect(read.push_processes).toMatchObject(sent.push_processes);
     expect(read).not.toHaveProperty('field_of_a_later_version');
   });
 
@@ -41,6 +42,7 @@ describe('a board', () => {
     expect(read.channels[0]).not.toHaveProperty('kind');
     expect(read.nodes.map((node) => node.bars)).toEqual([[1, 0, 0]]);
     expect(read.guarantees).toEqual([]);
+    expect(read.push_processes).toEqual([]);
   });
 
   it('that is none is not understood', () => {

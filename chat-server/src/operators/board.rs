@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use madang_ids::{ChannelId, Millis};
 use madang_proto::ChannelKind;
-use madang_proto::rest::{Board, BoardNode, GuaranteeRow, HotDetail, HotRow};
+use madang_proto::rest::{Board, BoardNode, GuaranteeRow, HotDetail, HotRow, PushProcess};
+use madang_push::PushProcesses;
 use madang_service::{Drain, Health};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::fleet;
 use crate::gateway::Gateway;
@@ -19,6 +21,8 @@ use crate::home::Homes;
 
 /// The time between two states.
 const SECOND: Duration = Duration::from_secs(1);
+/// How long a board waits for what push processes have reported.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// With more viewers than this, a state is made every [`CROWDED_SECONDS`] only.
 const VIEWERS: usize = 20;
 const CROWDED_SECONDS: u64 = 5;
@@ -34,6 +38,10 @@ pub struct Watched {
     figures: Mutex<Figures>,
     viewers: AtomicUsize,
     frames: watch::Sender<Arc<str>>,
+    /// `None` in one process.
+    push_processes: Option<Arc<dyn PushProcesses>>,
+    /// What they have reported last.
+    pushed: Mutex<Vec<PushProcess>>,
 }
 
 /// What changes from second to second.
@@ -79,10 +87,20 @@ impl Drop for Viewer {
 impl Watched {
     /// Of a node.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, health: Arc<Health>) -> Arc<Self> {
-        let (frames, _) = watch::channel(Arc::from(""));
-        let (figures, viewers) = (Mutex::default(), AtomicUsize::new(0));
-        Arc::new(Self { gateway, health, figures, viewers, frames })
+    pub fn new(
+        gateway: Arc<Gateway>,
+        health: Arc<Health>,
+        push_processes: Option<Arc<dyn PushProcesses>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            gateway,
+            health,
+            figures: Mutex::default(),
+            viewers: AtomicUsize::new(0),
+            frames: watch::channel(Arc::from("")).0,
+            push_processes,
+            pushed: Mutex::default(),
+        })
     }
 
     /// A place to watch from. `None` if [`VIEWERS_MAX`] operators do.
@@ -146,8 +164,19 @@ impl Watched {
 
     /// The present state of all nodes.
     pub async fn board(&self) -> Board {
-        let (others, _) = self.homes().ask_boards(None).await;
-        fleet::merge(self.own().await, others)
+        let ((others, _), push_processes) =
+            tokio::join!(self.homes().ask_boards(None), self.push_processes());
+        Board { push_processes, ..fleet::merge(self.own().await, others) }
+    }
+
+    /// What push processes have sent; while Redis does not answer, as they were.
+    async fn push_processes(&self) -> Vec<PushProcess> {
+        if let Some(processes) = &self.push_processes
+            && let Ok(Ok(reported)) = timeout(PATIENCE, processes.all()).await
+        {
+            *self.pushed.lock() = reported;
+        }
+        self.pushed.lock().clone()
     }
 
     /// One channel in detail, as all nodes see it.
@@ -194,6 +223,7 @@ impl Watched {
             nodes: vec![node],
             channels,
             guarantees: guarantees.collect(),
+            push_processes: Vec::new(),
         }
     }
 

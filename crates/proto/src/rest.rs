@@ -28,7 +28,7 @@ pub use export::{ChannelMessage, ExportEnd, ExportLine, ExportedChannel, Exporte
 pub use operator::{
     Board, BoardNode, Forecast, GuaranteeRow, HeatCause, HeatChangeRow, HeatPoint, HotDetail, HotRow,
     JoinRow, OperatorScope, OperatorSignIn, OperatorToken, OverrideAnswer, OverrideCard, OverrideSettings,
-    OverrideWish, PushRow, Quantiles, SenderRow, Spared, WorkRow,
+    OverrideWish, PushProcess, PushRow, Quantiles, SenderRow, Spared, WorkRow,
 };
 pub use operator_acts::{
     ActCard, ActKind, ActQuery, AlertTrace, ChannelName, ConfigChange, DeadLetterQuery, EndOverride,

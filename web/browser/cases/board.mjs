@@ -133,12 +133,14 @@ export async function nodesAndGuaranteesAreShown({ open, act, server }) {
   for (const { id } of board.guarantees) await page.waitForSelector(`[data-guarantee="${id}"]`);
 }
 
-export async function pushIsSummedOverAllNodes({ open, act, server }) {
+export async function pushIsSummedOverAllProcesses({ open, act, server }) {
   const page = await open();
   await signIn(page, act);
   await goTo(page, 'push');
-  const { nodes } = await server.board(act);
-  const rows = nodes.flatMap(({ push }) => push).filter(({ provider }) => provider === 'apns');
+  const { nodes, push_processes = [] } = await server.board(act);
+  const rows = [...nodes, ...push_processes]
+    .flatMap(({ push }) => push)
+    .filter(({ provider }) => provider === 'apns');
   if (rows.length === 0) {
     await page.waitForSelector('main .empty');
     return;
@@ -148,4 +150,5 @@ export async function pushIsSummedOverAllNodes({ open, act, server }) {
   assert.equal(await row.count(), 1);
   assert.equal(await row.locator('td.number').first().innerText(), taken.toLocaleString('en'));
   await page.waitForSelector('[data-provider="fcm"] .tone-bad:has-text("left alone")');
+  for (const { name } of push_processes) await page.waitForSelector(`.lead:has-text("${name}")`);
 }

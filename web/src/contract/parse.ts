@@ -26,6 +26,7 @@ import type {
   OverrideCard,
   OverrideSettings,
   Page,
+  PushProcess,
   PushRow,
   Quantiles,
   ShownName,
@@ -50,6 +51,7 @@ export function parseBoard(value: unknown): Board {
       .map(parseNode),
     channels: list(board, 'channels').filter(hasId).map(parseRow),
     guarantees: list(board, 'guarantees').map(parseGuarantee),
+    push_processes: list(board, 'push_processes').map(parseProcess),
   };
 }
 
@@ -125,6 +127,15 @@ export function parseCount(value: unknown): number {
 
 function parsePage<Item>(page: Fields, parse: (row: Fields) => Item): Page<Item> {
   return { items: list(page, 'items').map(parse), ...optional('next', text(page, 'next') || undefined) };
+}
+
+function parseProcess(process: Fields): PushProcess {
+  return {
+    name: text(process, 'name'),
+    version: text(process, 'version'),
+    at: number(process, 'at'),
+    push: list(process, 'push').map(parsePush),
+  };
 }
 
 function parseNode(node: Fields): BoardNode {

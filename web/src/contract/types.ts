@@ -22,6 +22,15 @@ export interface Board {
   nodes: BoardNode[];
   channels: HotRow[];
   guarantees: GuaranteeRow[];
+  /** Processes that send alerts and do nothing else. */
+  push_processes: PushProcess[];
+}
+
+export interface PushProcess {
+  name: string;
+  version: string;
+  at: number;
+  push: PushRow[];
 }
 
 export interface Quantiles {

@@ -75,10 +75,10 @@ function most<T>(rows: readonly T[], of: (row: T) => number): T | undefined {
 
 export const PUSH_COUNTS = ['taken', 'not_taken', 'unknown', 'gone', 'dead', 'credential'] as const;
 
-/** What all nodes together have sent to each push provider, by its name. */
+/** What all nodes and push processes together have sent to each push provider, by its name. */
 export function pushOf(board: Board): PushRow[] {
   const sums = new Map<string, PushRow>();
-  for (const row of board.nodes.flatMap((node) => node.push)) {
+  for (const row of [...board.nodes, ...board.push_processes].flatMap(({ push }) => push)) {
     const sum = sums.get(row.provider);
     if (sum === undefined) sums.set(row.provider, { ...row });
     else for (const key of [...PUSH_COUNTS, 'halted'] as const) sum[key] += row[key];

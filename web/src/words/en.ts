@@ -233,7 +233,7 @@ export const en = {
   },
   push: {
     title: 'Push',
-    lead: 'Calls to push providers, of all nodes, since each process began.',
+    lead: 'Calls to push providers, of all nodes and push processes, since each of them began.',
     provider: 'Provider',
     state: 'State',
     works: 'works',
@@ -245,7 +245,8 @@ export const en = {
     gone: 'Ended',
     dead: 'Dead letters',
     credential: 'Keys refused',
-    none: 'No alert was sent by these nodes: no provider is set up, nobody was away, or processes of their own send alerts.',
+    processes: (names: string) => `Push processes: ${names}.`,
+    none: 'No alert was sent: no provider is set up, or nobody was away.',
     todo: 'A service that fails is called again after 30 s. If keys are refused, check the section push of the configuration.',
   },
   guarantees: {

@@ -19,6 +19,7 @@ mod noted;
 mod publish;
 mod receive;
 mod registrations;
+mod reports;
 mod scripts;
 mod settings;
 mod shared;
@@ -43,6 +44,7 @@ pub use crate::config::{BusConfig, BusKind};
 pub use alerts::{AlertTimes, RedisAlerts};
 pub use connection::Redis;
 pub use metrics::BusMetrics;
+pub use reports::Reports;
 pub use shared::SharedText;
 pub use streams::{Received, StreamName, StreamReader, Streams};
 

@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 use redis::{Cmd, Pipeline};
 
 use super::alert_scripts::{self, ALERTS_OF_ROWS, MARKS, NOTE_ALERTS, TEXT_BYTES};
-use super::shared;
+use super::{reports, shared};
 
 /// Items that a stream keeps.
 pub(super) const ITEMS: usize = 512;
@@ -266,6 +266,7 @@ pub(super) fn script(parts: &[&str]) -> Script {
         ("MARKS", MARKS),
         ("TEXT_BYTES", TEXT_BYTES),
         shared::LIFE,
+        reports::LIFE,
     ];
     let text =
         values.iter().fold(parts.concat(), |text, (name, value)| text.replace(name, &value.to_string()));
@@ -276,7 +277,7 @@ pub(super) fn script(parts: &[&str]) -> Script {
 /// Loads every script: a server that was started again knows none.
 pub(super) fn load_all() -> Pipeline {
     let mut pipeline = Pipeline::new();
-    let own: [&Script; 12] = [
+    let own: [&Script; 14] = [
         &MOVED,
         &KNOW,
         &END,
@@ -289,6 +290,8 @@ pub(super) fn load_all() -> Pipeline {
         &SEND,
         &KEEP,
         &shared::REPLACE,
+        &reports::PUT,
+        &reports::ALL,
     ];
     for script in own.into_iter().chain(alert_scripts::all()) {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.text);

@@ -12,7 +12,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use madang_bus::Inbox;
 use madang_bus::conformance::{Opened, Subject, cases};
-use madang_bus::redis::{BusConfig, BusKind, Redis, RedisBus, Streams};
+use madang_bus::redis::{BusConfig, BusKind, Redis, RedisBus, Reports, Streams};
 use madang_ids::{NodeEpoch, NodeId, NodeRun, UserId};
 use madang_proto::SnapshotReason;
 use madang_store::CommitOrder;
@@ -101,4 +101,29 @@ async fn a_fleet_passes_the_suite_of_every_inbox() {
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs the address of a Redis server in MADANG_TEST_REDIS"]
+async fn a_report_holds_until_the_next_one_or_for_half_a_minute() {
+    let redis = Redis::open(&config()).unwrap();
+    let (reports, others) = (Reports::of(redis.clone(), "tests"), Reports::of(redis, "others"));
+    reports.put("one", "{\"taken\": 1}").await.unwrap();
+    reports.put("one", "{\"taken\": 2}").await.unwrap();
+    others.put("three", "3").await.unwrap();
+    // A process that has reported long ago, by the clock of the server.
+    let client = redis::Client::open(config().url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let _: () = redis::cmd("HSET")
+        .arg("reports:tests")
+        .arg("gone")
+        .arg("1000000 {}")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(reports.all().await.unwrap(), ["{\"taken\": 2}"]);
+    let left: u64 = redis::cmd("HLEN").arg("reports:tests").query_async(&mut connection).await.unwrap();
+    let life: i64 = redis::cmd("TTL").arg("reports:tests").query_async(&mut connection).await.unwrap();
+    assert_eq!((left, (1..=30).contains(&life)), (1, true), "{life}");
+    assert_eq!(Reports::of(Redis::open(&config()).unwrap(), "none").all().await.unwrap(), [""; 0]);
 }

@@ -67,6 +67,23 @@ pub struct Board {
     pub channels: Vec<HotRow>,
     /// The guarantees that this node watches.
     pub guarantees: Vec<GuaranteeRow>,
+    /// The processes that send alerts and do nothing else, by name. One that is silent is shown for half a minute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub push_processes: Vec<PushProcess>,
+}
+
+/// A process that sends alerts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PushProcess {
+    /// Its name.
+    pub name: String,
+    /// The version of the program.
+    pub version: String,
+    /// The time of what it reported, by its own clock.
+    pub at: Millis,
+    /// What it has sent to push providers.
+    pub push: Vec<PushRow>,
 }
 
 /// A node.

@@ -8,7 +8,7 @@ use madang_testkit::{Config, FleetNodes, Rest, Socket};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::place;
+use super::{board, operator, place};
 
 const NODES: usize = 3;
 /// How long the nodes may take to agree.
@@ -80,7 +80,7 @@ impl Stage {
     }
 
     async fn board(&self, of: usize) -> Value {
-        self.nodes.rest(of).must("GET", "/v1/operator/board", Some(&self.operator), None).await
+        board(self.nodes.rest(of), &self.operator).await
     }
 
     /// Moves the home away from where it is, while messages are sent. Returns how long it took until all nodes showed another one.
@@ -140,11 +140,7 @@ async fn a_channel_stays_blazing_on_all_nodes_when_its_home_is_killed() {
     let wish = json!({ "kind": "open", "name": "Concert" });
     let view = rest.must("POST", "/v1/channels", Some(&owner), Some(&wish)).await;
     let channel = view["id"].as_str().unwrap().to_owned();
-    let secret = nodes.command(0, &["operator", "add", "ada", "--scope", "act"]).await.unwrap();
-    let secret = secret.split_whitespace().find(|word| word.starts_with("mop_")).unwrap();
-    let sign_in = json!({ "name": "ada", "secret": secret });
-    let operator = rest.must("POST", "/v1/operator/token", None, Some(&sign_in)).await;
-    let operator = operator["token"].as_str().unwrap().to_owned();
+    let operator = operator(&nodes).await;
     let change = nodes.command(0, &["config", "get"]).await.unwrap();
     let config: Value = serde_json::from_str(&change).unwrap();
     let tag = format!("\"{}\"", config["version"]);

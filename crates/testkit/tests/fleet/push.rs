@@ -5,7 +5,7 @@ use madang_service::Clock;
 use madang_testkit::alerted::{AlertedGroups, GROUP, MESSAGES};
 use madang_testkit::{Config, FleetNodes, PushProcess, PushServices};
 
-use super::{place, variable};
+use super::{board, operator, place, variable};
 
 const NODES: usize = 3;
 const WORKERS: usize = 2;
@@ -55,5 +55,14 @@ async fn ten_thousand_alerts_of_a_fleet_reach_every_device_at_most_once() {
         2 * GROUP * MESSAGES
     );
     assert!(alerts > 30 * GROUP, "{alerts}");
+    // An operator sees what the processes of push have sent since they began, from any node.
+    let operator = operator(&nodes).await;
+    for of in 0..NODES {
+        let board = board(nodes.rest(of), &operator).await;
+        let processes = board["push_processes"].as_array().unwrap();
+        let taken = processes.iter().flat_map(|process| process["push"].as_array().unwrap());
+        let taken: u64 = taken.filter_map(|row| row["taken"].as_u64()).sum();
+        assert!(processes.len() == WORKERS && taken > 0, "{board}");
+    }
     assert!(!begun.is_empty());
 }
