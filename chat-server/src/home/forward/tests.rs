@@ -422,6 +422,10 @@ async fn an_operator_moves_a_home_away_and_its_messages_keep_their_order() {
         }
     }
     assert_eq!(names(), [Some("2".to_owned()), Some("2".to_owned())]);
+    // The first home has not seen what the other one has appended.
+    assert_eq!(stage.answer(stage.send(&stage.near, 15)).await, (Seq::new(17), false));
+    assert_eq!(stage.far.0.metrics.forwarded.get(), 1);
+    assert_eq!(stage.keys().await, (1..=15).collect::<Vec<_>>());
 }
 
 #[tokio::test]
