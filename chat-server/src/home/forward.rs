@@ -1,8 +1,9 @@
 //! Commands of this node for channels whose homes are on other nodes, and commands of other nodes for homes of this one.
 //!
-//! The home of a channel is the live node with the greatest rendezvous weight, unless an operator has moved it. That is only an optimisation: one writer has no
-//! contention, and a warm one needs no reads. So a command whose home is silent, gone or unreachable is carried out here, and if
-//! the other node has carried it out as well, its key or its effect shows that, and the answer is the same.
+//! The home of a channel is the live node with the greatest rendezvous weight, unless an operator has moved it away from there. That is
+//! only an optimisation: one writer has no contention, and a warm one needs no reads. So a command whose home is silent, gone or
+//! unreachable is carried out here, and if the other node has carried it out as well, its key or its effect shows that, and the answer
+//! is the same.
 //!
 //! The commands of one user for one channel keep their order: while some are unanswered, later ones take the same way
 //! ([`Route`]), and if the way fails, all of them are taken back and carried out here in their order.

@@ -1,6 +1,7 @@
 //! Operators: hot channels, configuration at run time, what operators did.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
@@ -17,6 +18,7 @@ use madang_proto::rest::{
 };
 use madang_proto::{ErrorBody, ErrorCode};
 use serde::Deserialize;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Api;
@@ -225,7 +227,14 @@ pub(super) async fn send_again(
     Acting(who): Acting,
     Json(ask): Json<SendAgain>,
 ) -> Result<Answer<SentAgain>> {
-    Ok(Answer(api.operations().send_again(&who, &ask).await?))
+    let (operations, (answer, sent)) = (Arc::clone(api.operations()), oneshot::channel());
+    // A task: an alert is out of the store before it is in the queue, and a caller who goes away must not end it in between.
+    api.gateway.tasks.spawn("send_again", async move {
+        // The caller may have gone.
+        let _ = answer.send(operations.send_again(&who, &ask).await);
+    });
+    let sent = sent.await.map_err(|_| ErrorBody::unavailable("the server is ending", 1_000))?;
+    Ok(Answer(sent?))
 }
 
 pub(super) async fn config(State(api): State<Api>, _: Watching) -> Result<Tagged<OperatorConfig>> {

@@ -64,6 +64,29 @@ async fn the_scope_view_sees_everything_and_may_not_act() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alerts_that_were_given_up_are_sent_again_by_their_ids() {
+    let stage = Stage::new().await;
+    let token = stage.operator("ada", OperatorScope::Act).await;
+    assert_eq!(stage.call("GET", "/dead-letters", &token, None).await.body, json!({ "items": [] }));
+    let all = json!({ "why": "the keys are right now" });
+    assert_eq!(stage.call("POST", "/dead-letters", &token, Some(&all)).await.body, json!({ "count": 0 }));
+    let one = json!({ "id": "7", "why": "the keys are right now" });
+    let answer = stage.call("POST", "/dead-letters", &token, Some(&one)).await;
+    assert_eq!((answer.status, answer.body["message"].as_str()), (404, Some("id was not found")));
+    let acts = stage.call("GET", "/acts", &token, None).await.body;
+    assert_eq!(acts["items"].as_array().unwrap().len(), 1, "nothing was sent: {acts}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_does_not_move_in_one_process() {
+    let stage = Stage::new().await;
+    let token = stage.operator("ada", OperatorScope::Act).await;
+    let wish = json!({ "away_from": "chat-1", "minutes": 10, "why": "a concert begins" });
+    let answer = stage.call("PUT", &stage.override_path(), &token, Some(&wish)).await;
+    assert_eq!((answer.status, answer.body["field"].as_str()), (400, Some("away_from")), "{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_configuration_is_replaced_by_its_version_and_holds_at_once_and_after_a_restart() {
     let mut stage = Stage::new().await;
     let token = stage.operator("ada", OperatorScope::Act).await;
