@@ -314,6 +314,7 @@ impl Node {
             shared_reads: SharedReads::default(),
             presence: presence.clone(),
             push: push.clone(),
+            sending_again: tokio::sync::Mutex::default(),
             clock,
             config: Arc::new(config),
             metrics: chat,

@@ -165,7 +165,11 @@ async fn accounts_and_devices_are_managed_beside_a_running_server() {
     assert_eq!((text(field(&line, "user.id")), field(&line, "is_disabled")), (text(&ada_id), &json!(true)));
     assert_eq!(stage.rest.call("GET", "/v1/me", Some(&token), None, None).await.unwrap().status, 401);
     assert_eq!(stage.log_in("ada").await.0, 403);
-    assert_eq!(stage.json(&["users", "show", "ada"]).await["disabled"], true);
+    let shown = stage.json(&["users", "show", "ada"]).await;
+    assert_eq!(shown["disabled"], true);
+    // A page for operators shows ids.
+    let id = format!("id:{}", shown["id"].as_str().unwrap());
+    assert_eq!(stage.json(&["users", "show", &id]).await, shown);
     stage.json(&["users", "enable", "ada"]).await;
     assert_eq!(field(&stage.logged("operator disabled or enabled an account").await, "is_disabled"), false);
     let (status, again) = stage.log_in("ada").await;
@@ -210,6 +214,8 @@ async fn refusals_have_a_text_and_an_exit_code() {
         (&["users", "show", "nobody"], 1, "user"),
         (&["users", "devices", "nobody"], 1, "user"),
         (&["users", "disable", "nobody"], 1, "user"),
+        (&["users", "disable", "id:7"], 1, "user"),
+        (&["users", "disable", "id:seven"], 1, "user"),
         (&["users", "enable", "nobody"], 1, "user"),
         (&["users", "delete", "nobody"], 1, "user"),
         (&["users", "export", "nobody", "--to", "nobody.jsonl"], 1, "user"),

@@ -50,8 +50,8 @@ impl RedisProcesses {
         Self(Reports::of(redis, "push"))
     }
 
-    /// Reports what a process has sent, as long as it lives. A report that is lost is replaced by the next one.
-    pub async fn report(&self, name: &str, push: &Push, clock: &Clock) {
+    /// Reports what the process with this number has sent, as long as it lives. A report that is lost is replaced by the next one.
+    pub async fn report(&self, number: u16, name: &str, push: &Push, clock: &Clock) {
         loop {
             let process = PushProcess {
                 name: name.to_owned(),
@@ -60,7 +60,9 @@ impl RedisProcesses {
                 push: push.figures(),
             };
             let put = match serde_json::to_string(&process) {
-                Ok(report) => self.0.put(name, &report).await.map_err(|error| error.to_string()),
+                Ok(report) => {
+                    self.0.put(&number.to_string(), &report).await.map_err(|error| error.to_string())
+                }
                 Err(error) => Err(error.to_string()),
             };
             if let Err(error) = put {

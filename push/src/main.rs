@@ -158,7 +158,7 @@ async fn work(
     tokio::select! {
         () = push.clone().work(Arc::new(Elsewhere), drain.clone()) => {}
         () = watching => {}
-        () = processes.report(name, &push, clock) => {}
+        () = processes.report(lease.worker, name, &push, clock) => {}
         error = store.hold_worker(lease.clone(), renewed) => return Err(error.into()),
     }
     // It ends by itself if it is not ended now.

@@ -207,7 +207,7 @@ export class Concert {
         ? shares.map((share, index) => ({ user_id: `26973736796170${1000 + index * 37}`, share }))
         : [],
       joins: {
-        let_in: Math.round(((Date.now() - row.since) / 1000) * Math.min(100, row.work.joins)),
+        admitted: Math.round(((Date.now() - row.since) / 1000) * Math.min(100, row.work.joins)),
         refused: joins,
         wait_ms: joins > 0 ? { p50: 3_200, p99: 9_400 } : { p50: 0, p99: 0 },
       },

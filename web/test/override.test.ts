@@ -53,4 +53,10 @@ it('moves the home, alone or with what is set', () => {
   const kept = rules.movingForm('n2', { level: 'hot', joins_per_second: 0, away_from: 'n1' });
   expect(rules.settingsOf(kept)).toEqual({ level: 'hot', joins_per_second: 0, away_from: 'n2' });
   expect([alone, kept, form({})].map(rules.isMoveOnly)).toEqual([true, false, false]);
+  // What is moved away stays away, and what holds for hours is not cut short.
+  expect(rules.settingsOf(rules.emptyForm({ level: 'hot', away_from: 'n1' }))).toEqual({ away_from: 'n1' });
+  const minutes = [-1, 3_600_000, 3_600_001, 90_000_000].map(
+    (left) => rules.movingForm('n2', {}, left).minutes,
+  );
+  expect(minutes).toEqual([60, 60, 480, 1_440]);
 });

@@ -70,7 +70,7 @@ it('reads details, acts and tokens', () => {
   const detail = parseDetail(concert.detail(concert.channel('269737367961600101')));
   expect(detail.hour).toHaveLength(360);
   expect(detail.changes.length).toBeGreaterThan(3);
-  const none = { let_in: 0, refused: 0, wait_ms: { p50: 0, p99: 0 } };
+  const none = { admitted: 0, refused: 0, wait_ms: { p50: 0, p99: 0 } };
   expect(parseDetail({ row: {} }).joins).toEqual(none);
   expect(parseDetail({ row: {}, joins: { ...none, refused: 3 } }).joins.refused).toBe(3);
   expect(parseActs({ items: [{ seq: 3, what: 'a_later_word' }], next: '3' })).toMatchObject({

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use madang_ids::Millis;
 use madang_proto::rest::{ActQuery, Board, HotRow, OperatorConfig, OperatorScope, RuntimeConfig};
 
 use super::answers::Common;
@@ -118,12 +119,13 @@ fn text(board: &Board) -> String {
     for node in &board.nodes {
         let state = if node.is_ready { "ready" } else { "NOT READY" };
         lines.push(format!(
-            "{} {state}  {} connections  {} sends/s  {} deliveries/s  direct messages p99 {:.0} ms  cost {:.0} of {:.0}  timers {:.0} ms late  configuration {}",
+            "{} {state}  {} connections  {} sends/s  {} deliveries/s  bystanders p99 {:.0} ms  shed level {}  cost {:.0} of {:.0}  timers {:.0} ms late  last act {}",
             node.name,
             node.connections,
             node.sends,
             node.deliveries,
             node.bystanders_ms.p99,
+            node.shed_level,
             node.cost,
             node.capacity,
             node.lag_ms,
@@ -136,20 +138,32 @@ fn text(board: &Board) -> String {
     lines.push(String::new());
     lines.push(format!(
         "{:<8} {:>20} {:>9} {:>9} {:>11} {:>7} {:>7} {:>9}  {}",
-        "level", "channel", "cost/s", "entries/s", "deliver./s", "joins/s", "reads/s", "fresh p99", "name"
+        "level",
+        "channel",
+        "cost/s",
+        "entries/s",
+        "deliver./s",
+        "joins/s",
+        "reads/s",
+        "fresh p99",
+        "cause, name"
     ));
-    lines.extend(board.channels.iter().map(row));
+    lines.extend(board.channels.iter().map(|channel| row(channel, board.at)));
     if board.channels.is_empty() {
         lines.push("no channel is hot, and none was within a minute".to_owned());
     }
     lines.join("\n")
 }
 
-fn row(row: &HotRow) -> String {
-    let set = row.set.as_ref().map(|set| format!("  set by {}: {}", set.by, set.why)).unwrap_or_default();
+fn row(row: &HotRow, now: Millis) -> String {
+    let set = row.set.as_ref().map(|set| {
+        let minutes = set.ends_at.get().saturating_sub(now.get()).div_ceil(60_000);
+        format!("  set by {} for {minutes} more minutes: {}", set.by, set.why)
+    });
+    let set = set.unwrap_or_default();
     let home = row.home.as_ref().map(|home| format!("  home {home}")).unwrap_or_default();
     format!(
-        "{:<8} {:>20} {:>9.0} {:>9} {:>11} {:>7} {:>7} {:>6.0} ms  {}{home}{set}",
+        "{:<8} {:>20} {:>9.0} {:>9} {:>11} {:>7} {:>7} {:>6.0} ms  {} {}{home}{set}",
         row.level.as_str(),
         row.channel_id.to_string(),
         row.cost,
@@ -158,6 +172,7 @@ fn row(row: &HotRow) -> String {
         row.work.joins,
         row.work.reads,
         row.freshness_ms.p99,
+        row.cause.as_str(),
         row.name.as_deref().unwrap_or_default()
     )
 }

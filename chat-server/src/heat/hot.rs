@@ -44,7 +44,7 @@ pub struct HotChannel {
 struct Kept {
     /// `None` until the first user joins.
     joins: Mutex<Option<Bucket>>,
-    let_in: AtomicU64,
+    admitted: AtomicU64,
     /// What refused users were asked to wait.
     join_waits: Mutex<Recent>,
     spared: SparedCounts,
@@ -160,7 +160,7 @@ impl HotChannel {
 
     pub(super) fn joins(&self, now: Duration) -> JoinRow {
         JoinRow {
-            let_in: self.kept.let_in.load(Ordering::Relaxed),
+            admitted: self.kept.admitted.load(Ordering::Relaxed),
             refused: self.kept.spared.joins.load(Ordering::Relaxed),
             wait_ms: self.kept.join_waits.lock().quantiles(now),
         }
@@ -209,7 +209,7 @@ impl HotChannel {
     /// `limited`: as many users as the level admits have joined in this second.
     pub fn take_join(&self, now: Duration) -> Result<(), ErrorBody> {
         let Some(per_second) = self.joins.filter(|per_second| !self.has_room(*per_second, now)) else {
-            self.kept.let_in.fetch_add(1, Ordering::Relaxed);
+            self.kept.admitted.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         };
         let message = format!("too many users are joining this channel; {per_second} can in a second");
@@ -287,8 +287,8 @@ mod tests {
         let closed = OverrideSettings { joins_per_second: Some(0), ..OverrideSettings::default() };
         let closed = HotChannel::new(Level::Blazing, pacing.blazing, Some(&closed), Some(&blazing));
         assert!(joined(&closed, 60_000).iter().all(Result::is_err));
-        let JoinRow { let_in, refused, wait_ms } = closed.joins(Duration::from_secs(60));
-        assert_eq!((let_in, refused), (100 + later as u64, 8_000 - 100 - later as u64));
+        let JoinRow { admitted, refused, wait_ms } = closed.joins(Duration::from_secs(60));
+        assert_eq!((admitted, refused), (100 + later as u64, 8_000 - 100 - later as u64));
         assert!((7_500.0..=15_000.0).contains(&wait_ms.p50), "{wait_ms:?}");
     }
 }

@@ -147,6 +147,8 @@ pub struct Operations {
     pub presence: Presence,
     /// The push role.
     pub push: Push,
+    /// Held while alerts that were given up are sent again.
+    pub sending_again: tokio::sync::Mutex<()>,
     /// Rows that were read before.
     pub known: Known,
     /// Pages of hot channels that were read a moment ago.

@@ -181,7 +181,11 @@ impl Operations {
         if ask.dry_run || found.is_empty() {
             return Ok(SentAgain { count: found.len() });
         }
-        self.operators.note_sent_again(who, &ask.why, found.len()).await?;
+        let (channel, change) = match (id, &found[..]) {
+            (Some(id), [letter]) => (Some(letter.channel_id), format!("alert {id}")),
+            _ => (None, format!("alerts: {}", found.len())),
+        };
+        self.operators.note_sent_again(who, &ask.why, channel, change).await?;
         Ok(SentAgain { count: self.redrive(&found).await? })
     }
 
@@ -196,12 +200,23 @@ impl Operations {
     }
 
     async fn redrive(&self, letters: &[DeadLetter]) -> Result<usize> {
-        let mut count = 0;
+        // It may take longer than its caller waits, and a second one beside it would do nothing.
+        let Ok(_only) = self.sending_again.try_lock() else {
+            let message = "alerts that were given up are being sent again at present";
+            return Err(ErrorBody::unavailable(message, 1_000).into());
+        };
+        let (mut count, mut failure) = (0, None);
         for letter in letters {
-            count += usize::from(self.push.redrive(letter).await? == Redriven::Queued);
+            match self.push.redrive(letter).await {
+                Ok(done) => count += usize::from(done == Redriven::Queued),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
         }
         tracing::info!(count, "operator sent dead letters again");
-        Ok(count)
+        failure.map_or(Ok(count), |error| Err(error.into()))
     }
 }
 

@@ -159,10 +159,16 @@ impl Operators {
     ///
     /// # Errors
     /// `invalid` for a reason out of bounds.
-    pub async fn note_sent_again(&self, who: &Who, why: &str, alerts: usize) -> Result<()> {
+    pub async fn note_sent_again(
+        &self,
+        who: &Who,
+        why: &str,
+        channel: Option<ChannelId>,
+        change: String,
+    ) -> Result<()> {
         let why = check_why(why)?;
-        let entry = Entry { who, kind: ActKind::AlertsSentAgain, channel: None, why, base: None };
-        self.act(entry, |_, _| Ok(format!("alerts: {alerts}"))).await?;
+        let entry = Entry { who, kind: ActKind::AlertsSentAgain, channel, why, base: None };
+        self.act(entry, |_, _| Ok(change.clone())).await?;
         Ok(())
     }
 
@@ -237,18 +243,19 @@ impl Operators {
                 None => Document::default(),
                 Some(act) => Document::parse(&act.document).map_err(unreadable)?,
             };
-            let version = document.config_mark.version;
+            let last = last.map(|act| ConfigMark { version: act.seq, at: act.at });
+            let last = last.unwrap_or(ConfigMark::NONE);
+            let mark = document.config_mark.unwrap_or(last);
+            let version = mark.version;
             if entry.base.is_some_and(|base| base != version) {
                 let message = format!("the configuration has version {version} by now");
                 return Err(ErrorBody::field(ErrorCode::Conflict, "If-Match", message).into());
             }
-            let seq = last.as_ref().map_or(0, |act| act.seq) + 1;
             // Times of acts rise, whatever the clocks of nodes say.
-            let at = last.map_or(Millis::ZERO, |act| act.at).max(self.clock.now_ms());
+            let (seq, at) = (last.version + 1, last.at.max(self.clock.now_ms()));
             let change = edit(&mut document, at)?;
-            if entry.kind == ActKind::ConfigChanged {
-                document.config_mark = ConfigMark { version: seq, at };
-            }
+            let is_config = entry.kind == ActKind::ConfigChanged;
+            document.config_mark = Some(if is_config { ConfigMark { version: seq, at } } else { mark });
             let act = Act {
                 seq,
                 at,

@@ -23,6 +23,8 @@ use crate::home::Homes;
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a board waits for what push processes have reported.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// For how long what they have reported is shown while Redis does not answer.
+const REPORTS_SHOWN: Duration = Duration::from_secs(30);
 /// With more viewers than this, a state is made every [`CROWDED_SECONDS`] only.
 const VIEWERS: usize = 20;
 const CROWDED_SECONDS: u64 = 5;
@@ -40,8 +42,8 @@ pub struct Watched {
     frames: watch::Sender<Arc<str>>,
     /// `None` in one process.
     push_processes: Option<Arc<dyn PushProcesses>>,
-    /// What they have reported last.
-    pushed: Mutex<Vec<PushProcess>>,
+    /// What they have reported last, and when that was read.
+    pushed: Mutex<(Duration, Vec<PushProcess>)>,
 }
 
 /// What changes from second to second.
@@ -169,14 +171,18 @@ impl Watched {
         Board { push_processes, ..fleet::merge(self.own().await, others) }
     }
 
-    /// What push processes have sent; while Redis does not answer, as they were.
+    /// What push processes have sent; while Redis does not answer, as they were, for half a minute.
     async fn push_processes(&self) -> Vec<PushProcess> {
-        if let Some(processes) = &self.push_processes
-            && let Ok(Ok(reported)) = timeout(PATIENCE, processes.all()).await
-        {
-            *self.pushed.lock() = reported;
+        let Some(processes) = &self.push_processes else { return Vec::new() };
+        let now = self.gateway.operations.clock.elapsed();
+        let reported = timeout(PATIENCE, processes.all()).await;
+        let mut pushed = self.pushed.lock();
+        match reported {
+            Ok(Ok(reported)) => *pushed = (now, reported),
+            _ if now.saturating_sub(pushed.0) > REPORTS_SHOWN => pushed.1.clear(),
+            _ => {}
         }
-        self.pushed.lock().clone()
+        pushed.1.clone()
     }
 
     /// One channel in detail, as all nodes see it.

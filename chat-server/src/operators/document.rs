@@ -27,18 +27,24 @@ const CAPACITY_MAX: f64 = 1e12;
 #[serde(default)]
 pub(super) struct Document {
     pub(super) config: RuntimeConfig,
-    /// The act that made the configuration what it is.
-    pub(super) config_mark: ConfigMark,
+    /// The act that made the configuration what it is; `None` in a document of an earlier version of the program: then it is the act
+    /// with the document. So while nodes of both versions run, no change is overlooked.
+    pub(super) config_mark: Option<ConfigMark>,
     overrides: Vec<StoredOverride>,
     operators: BTreeMap<String, Credential>,
 }
 
 /// An act that changed the configuration. Other acts leave it as it is: they do not come between an operator and what they have seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ConfigMark {
     /// The number of the act; 0 if there was none yet.
     pub(super) version: u64,
     pub(super) at: Millis,
+}
+
+impl ConfigMark {
+    /// Before the first act.
+    pub(super) const NONE: Self = Self { version: 0, at: Millis::ZERO };
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -305,6 +311,7 @@ mod tests {
         let mut expected = RuntimeConfig::default();
         expected.heat.costs.entry = 3.0;
         assert_eq!(document.config, expected);
+        assert_eq!(document.config_mark, None, "the act with the document stands for it");
         assert!(Document::parse(r#"{"config": {"later": 1}}"#).is_err(), "of a later version");
     }
 

@@ -129,7 +129,7 @@ fn worse(one: Quantiles, other: Quantiles) -> Quantiles {
 
 fn add_joins(one: JoinRow, other: JoinRow) -> JoinRow {
     JoinRow {
-        let_in: one.let_in.saturating_add(other.let_in),
+        admitted: one.admitted.saturating_add(other.admitted),
         refused: one.refused.saturating_add(other.refused),
         wait_ms: worse(one.wait_ms, other.wait_ms),
     }
@@ -243,7 +243,7 @@ mod tests {
                 hour: vec![HeatPoint { at, cost, bar: 5.0, level }],
                 changes: vec![change],
                 senders: vec![sender; senders],
-                joins: JoinRow { let_in: 5, refused: 7, wait_ms: Quantiles { p50: cost, p99: 9.0 } },
+                joins: JoinRow { admitted: 5, refused: 7, wait_ms: Quantiles { p50: cost, p99: 9.0 } },
                 graphs_url: None,
             }
         };
@@ -254,7 +254,7 @@ mod tests {
         let changes: Vec<u64> = merged.changes.iter().map(|change| change.at.get()).collect();
         assert_eq!((changes, merged.senders.len()), (vec![41_000, 20_000], 1));
         assert_eq!(merged.row.cost, 22.0);
-        assert_eq!((merged.joins.let_in, merged.joins.refused, merged.joins.wait_ms.p50), (15, 21, 10.0));
+        assert_eq!((merged.joins.admitted, merged.joins.refused, merged.joins.wait_ms.p50), (15, 21, 10.0));
     }
 
     #[test]

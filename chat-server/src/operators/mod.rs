@@ -102,7 +102,8 @@ impl Operators {
     #[must_use]
     pub fn config(&self) -> OperatorConfig {
         let known = self.known.load();
-        let ConfigMark { version, at } = known.document.config_mark;
+        let of_document = ConfigMark { version: known.version, at: known.at };
+        let ConfigMark { version, at } = known.document.config_mark.unwrap_or(of_document);
         OperatorConfig { version, at, config: known.document.config, file_limits: self.limits.of_file() }
     }
 
@@ -198,6 +199,7 @@ mod tests {
     use madang_proto::HeatLevel;
     use madang_proto::rest::{ConfigChange, OverrideCard, OverrideSettings, OverrideWish};
     use madang_service::{ManualClock, Tasks};
+    use madang_store::Act;
     use madang_store::model::{Faults, Model, ModelConfig};
 
     use super::*;
@@ -286,6 +288,18 @@ mod tests {
         assert_eq!(fleet.far.config().version, 1);
         fleet.near.change_config(&Who::local(), 1, &change(50.0)).await.unwrap();
         assert_eq!((fleet.near.version(), fleet.near.config().version), (3, 3));
+        // An earlier version of the program knows of no mark: each of its acts counts, because it may have changed the configuration.
+        let last = fleet.near.store.last_act().await.unwrap().unwrap();
+        let mut document: serde_json::Value = serde_json::from_str(&last.document).unwrap();
+        document.as_object_mut().unwrap().remove("config_mark").unwrap();
+        let act = Act { seq: 4, document: document.to_string(), ..last };
+        assert!(fleet.near.store.append_act(&act).await.unwrap());
+        fleet.near.refresh().await.unwrap();
+        assert_eq!(fleet.near.config().version, 4);
+        let late = fleet.far.change_config(&Who::local(), 3, &change(60.0)).await;
+        assert_eq!(ErrorBody::from(late.unwrap_err()).code, ErrorCode::Conflict);
+        fleet.far.set_override(&Who::local(), TEA, &Fleet::wish(10)).await.unwrap();
+        assert_eq!((fleet.far.version(), fleet.far.config().version), (5, 4));
     }
 
     #[test]

@@ -181,7 +181,9 @@ pub(super) async fn set_override(
     Json(wish): Json<OverrideWish>,
 ) -> Result<Answer<OverrideAnswer>> {
     api.operations().channel(channel).await?;
-    if let Some(node) = &wish.away_from {
+    // One that has left may be named as long as its override holds: it may come back.
+    let kept = api.operations().heats.away_from(channel);
+    if let Some(node) = wish.away_from.as_deref().filter(|node| kept.as_deref() != Some(*node)) {
         api.operations().homes.check_moves_from(node)?;
     }
     Ok(Answer(api.operations().operators.set_override(&who, channel, &wish).await?))

@@ -212,7 +212,7 @@ pub trait PushStore: AccountStore + ChannelStore + DeviceStore + LogStore + Sett
     async fn put_dead_letter(&self, letter: &DeadLetter) -> StoreResult<()>;
     /// Dead letters by id, after `after`.
     async fn dead_letters(&self, after: u64, limit: usize) -> StoreResult<Vec<DeadLetter>>;
-    /// Removes a dead letter. `false` if there is none.
+    /// Removes a dead letter. `false` if there is none: of several callers at once one gets `true`.
     async fn remove_dead_letter(&self, id: u64) -> StoreResult<bool>;
 }
 

@@ -30,23 +30,26 @@ export interface Form {
   typed: string;
 }
 
-export function emptyForm(): Form {
+/** Sets nothing, but keeps where the home is: a new override replaces the one before. */
+export function emptyForm(set?: OverrideSettings): Form {
   return {
     level: '',
     batch_ms: '',
     slow_mode_seconds: '',
     joins_per_second: '',
-    away_from: '',
+    away_from: set?.away_from ?? '',
     minutes: 60,
     why: '',
     typed: '',
   };
 }
 
-/** Moves the home away from a node, and keeps what is set: a new override replaces the one before. */
-export function movingForm(home: string, set: OverrideSettings = {}): Form {
+/** Moves the home away from a node, and keeps what is set, for at least as long as it would have held. */
+export function movingForm(home: string, set: OverrideSettings = {}, leftMs = 0): Form {
   const form: Form = { ...emptyForm(), level: set.level ?? '', away_from: home };
   for (const name of NUMBER_FIELDS) form[name] = String(set[name] ?? '');
+  const least = Math.max(form.minutes, leftMs / 60_000);
+  form.minutes = MINUTES.find((minutes) => minutes >= least) ?? 1_440;
   return form;
 }
 

@@ -247,7 +247,7 @@ function parseForecast(forecast: Fields): Forecast {
 
 function parseJoins(joins: Fields): JoinRow {
   return {
-    let_in: number(joins, 'let_in'),
+    admitted: number(joins, 'admitted'),
     refused: number(joins, 'refused'),
     wait_ms: quantiles(joins, 'wait_ms'),
   };

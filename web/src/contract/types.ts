@@ -167,7 +167,7 @@ export interface SenderRow {
 
 /** Attempts to join since the channel is hot. A user who comes again counts again. */
 export interface JoinRow {
-  let_in: number;
+  admitted: number;
   /** Refused for now. */
   refused: number;
   /** What refused users were asked to wait within the last ten seconds. */

@@ -110,7 +110,7 @@ const help: Record<Term, Explained> = {
     todo: 'If this node is at its capacity or slow (Nodes: load, timer lag), move the home away.',
   },
   joins: {
-    what: 'Attempts to join that were let in, of all. A user who was told to wait and comes again counts again. The wait is that of the last ten seconds.',
+    what: 'Attempts to join that the level admitted, of all; also those of members. A user who was told to wait and comes again counts again. The wait is that of the last ten seconds.',
     todo: 'If waits are long and the nodes have room, allow more joins by an override.',
   },
   load: {

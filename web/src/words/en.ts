@@ -194,7 +194,7 @@ export const en = {
     user: 'User',
     share: 'Share of the messages',
     joins: 'Joins since it is hot',
-    letIn: (letIn: string, asked: string) => `${letIn} of ${asked} let in`,
+    admitted: (admitted: string, asked: string) => `${admitted} of ${asked} admitted`,
     toldToWait: (count: string) => `${count} told to wait`,
     waited: (median: string) => `, half of them at most ${median}`,
     numbers: 'Numbers',

@@ -183,7 +183,7 @@ export const ko: Words = {
     user: '사용자',
     share: '메시지 비율',
     joins: '뜨거워진 뒤의 입장',
-    letIn: (letIn, asked) => `${asked}건 중 ${letIn}건 입장`,
+    admitted: (admitted, asked) => `${asked}건 중 ${admitted}건 허용`,
     toldToWait: (count) => `대기 안내 ${count}건`,
     waited: (median) => `, 절반은 ${median} 이하`,
     numbers: '수치',

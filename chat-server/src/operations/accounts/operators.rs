@@ -17,6 +17,8 @@ use crate::operations::messages::texts::check_text;
 use crate::operations::{Operations, pages};
 use crate::refusal::Result;
 
+/// What stands before the id of a user in the place of a handle, which has no colon.
+const OF_ID: &str = "id:";
 const DAY_MS: u64 = 86_400_000;
 /// The longest note of an invitation, in characters.
 const LABEL_CHARS: usize = 100;
@@ -199,11 +201,15 @@ impl Operations {
         Ok(())
     }
 
+    /// The account with this handle, or with the id behind [`OF_ID`].
     pub(in crate::operations) async fn account_row(&self, handle: &str) -> Result<User> {
-        let handle = check_handle(handle)?;
-        let user = self.store.user_by_handle(&handle).await?;
+        let user = match handle.strip_prefix(OF_ID).map(str::parse) {
+            Some(Ok(id)) => self.store.users(&[id]).await?.pop().flatten(),
+            Some(Err(_)) => None,
+            None => self.store.user_by_handle(&check_handle(handle)?).await?,
+        };
         let absent = || ErrorBody::field(ErrorCode::NotFound, "handle", "user was not found");
-        Ok(user.ok_or_else(absent)?)
+        Ok(user.filter(|user| user.state != UserState::Deleted).ok_or_else(absent)?)
     }
 }
 

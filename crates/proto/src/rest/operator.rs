@@ -339,8 +339,9 @@ pub struct SenderRow {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JoinRow {
-    /// Attempts that were let in.
-    pub let_in: u64,
+    /// Attempts that the rate of the level has admitted. They may be those of members, or have been refused for another reason, such
+    /// as a ban.
+    pub admitted: u64,
     /// Attempts that were refused for now. A user who comes again counts again.
     pub refused: u64,
     /// Milliseconds that refused users were asked to wait within the last ten seconds.

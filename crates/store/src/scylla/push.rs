@@ -60,10 +60,10 @@ const DEAD: Statement = Statement {
     class: Class::Read,
     cql: "SELECT letter FROM dead_letters WHERE shard = 0 AND id > ? LIMIT ?",
 };
-const ONE_DEAD: Statement =
-    Statement { class: Class::Read, cql: "SELECT letter FROM dead_letters WHERE shard = 0 AND id = ?" };
-const REMOVE_DEAD: Statement =
-    Statement { class: Class::Write, cql: "DELETE FROM dead_letters WHERE shard = 0 AND id = ?" };
+const REMOVE_DEAD: Statement = Statement {
+    class: Class::Conditional,
+    cql: "DELETE FROM dead_letters WHERE shard = 0 AND id = ? IF EXISTS",
+};
 
 /// Attempts of a compare-and-set whose value another call changes meanwhile.
 const TRIES: u32 = 16;
@@ -228,8 +228,6 @@ impl PushStore for Scylla {
     }
 
     async fn remove_dead_letter(&self, id: u64) -> StoreResult<bool> {
-        let found: Option<(String,)> = self.cql.read_one(&ONE_DEAD, (int(id),)).await?;
-        self.cql.write(&REMOVE_DEAD, (int(id),)).await?;
-        Ok(found.is_some())
+        self.cql.conditional(&REMOVE_DEAD, (int(id),)).await
     }
 }

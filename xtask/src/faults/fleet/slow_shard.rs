@@ -31,6 +31,8 @@ const WARM_UP: Duration = Duration::from_secs(8);
 const MEASURED: Duration = Duration::from_secs(20);
 /// What others wait may become this much longer than it is without the hot channel.
 const BOUND: f64 = 1.5;
+/// And none of them waits longer than this.
+const STALL: Duration = Duration::from_secs(2);
 /// A call waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -208,27 +210,47 @@ fn judge(phases: [Phase; 3], shard: &SlowPartition, measured: &Measured) -> Resu
     let mut figures = Figures::new();
     figures.insert("delayed_requests".to_owned(), shard.delayed().into());
     figures.insert("refused_in_the_hot_channel".to_owned(), measured.refused.load(Ordering::SeqCst).into());
-    let mut p99 = BTreeMap::new();
+    let mut seen = BTreeMap::new();
     for (name, phase) in PHASES.into_iter().zip(phases) {
         let Phase { sends, reads, hot_sends } = phase;
         for (what, took) in [("sends", sends), ("reads", reads), ("hot_sends", hot_sends)] {
-            let quantiles = quantiles(took);
-            for (percent, wait) in ["p50", "p99"].into_iter().zip(quantiles) {
-                figures.insert(format!("{name}_{what}_{percent}_ms"), millis(wait).into());
+            let waits = Waits::of(took);
+            figures.insert(format!("{name}_{what}"), waits.count.into());
+            for (figure, wait) in [("p50", waits.p50), ("p99", waits.p99), ("longest", waits.longest)] {
+                figures.insert(format!("{name}_{what}_{figure}_ms"), millis(wait).into());
             }
-            p99.insert((name, what), quantiles[1]);
+            seen.insert((name, what), waits);
         }
     }
-    let late = ["sends", "reads"]
-        .into_iter()
-        .find(|what| p99[&("slow", *what)].as_secs_f64() > BOUND * p99[&("quiet", *what)].as_secs_f64());
-    ensure!(late.is_none(), "{late:?} of others took more than {BOUND} times as long: {figures:?}");
-    ensure!(p99[&("slow", "hot_sends")] >= DELAY, "the hot channel was not slow: {figures:?}");
+    for what in ["sends", "reads"] {
+        let [quiet, slow] = ["quiet", "slow"].map(|phase| &seen[&(phase, what)]);
+        ensure!(
+            slow.p99.as_secs_f64() <= BOUND * quiet.p99.as_secs_f64(),
+            "{what} of others took more than {BOUND} times as long: {figures:?}"
+        );
+        // Each pair waits for its answers, so a stall shows in their number and in the longest one, not in the p99.
+        ensure!(
+            slow.longest <= STALL && slow.count * 10 >= quiet.count * 8,
+            "{what} of others stalled: {figures:?}"
+        );
+    }
+    ensure!(seen[&("slow", "hot_sends")].p50 >= DELAY, "the hot channel was not slow: {figures:?}");
     Ok(figures)
 }
 
-/// The median and the 99th percentile; zero if there is nothing.
-fn quantiles(mut took: Vec<Duration>) -> [Duration; 2] {
-    took.sort_unstable();
-    [50, 99].map(|percent| took.get(took.len() * percent / 100).copied().unwrap_or_default())
+/// What some requests waited.
+struct Waits {
+    count: usize,
+    p50: Duration,
+    p99: Duration,
+    longest: Duration,
+}
+
+impl Waits {
+    fn of(mut took: Vec<Duration>) -> Self {
+        took.sort_unstable();
+        let count = took.len();
+        let at = |percent| took.get(count * percent / 100).or(took.last()).copied().unwrap_or_default();
+        Self { count, p50: at(50), p99: at(99), longest: at(100) }
+    }
 }
