@@ -8,6 +8,7 @@ use madang_proto::rest::{
 use madang_proto::{AlertSettings, ErrorBody, ErrorCode, PushTarget, limits};
 use madang_push::{QuietHours, Redriven, destination, new_secret};
 use madang_store::{DeadLetter, Subscription};
+use tokio::sync::MutexGuard;
 
 use crate::operations::{Caller, Operations, pages};
 use crate::operators::Who;
@@ -168,6 +169,7 @@ impl Operations {
     /// # Errors
     /// `not_found` if there is none with this id.
     pub async fn redrive_dead_letters(&self, id: Option<u64>) -> Result<usize> {
+        let _only = self.begin_redrive()?;
         self.redrive(&self.letters_to_redrive(id).await?).await
     }
 
@@ -185,8 +187,16 @@ impl Operations {
             (Some(id), [letter]) => (Some(letter.channel_id), format!("alert {id}")),
             _ => (None, format!("alerts: {}", found.len())),
         };
+        let _only = self.begin_redrive()?;
         self.operators.note_sent_again(who, &ask.why, channel, change).await?;
         Ok(SentAgain { count: self.redrive(&found).await? })
+    }
+
+    /// Until the result is dropped no other call sends alerts again: it may take longer than its caller waits, and a second one beside
+    /// it would do nothing.
+    fn begin_redrive(&self) -> Result<MutexGuard<'_, ()>> {
+        let message = "alerts that were given up are being sent again at present";
+        Ok(self.sending_again.try_lock().map_err(|_| ErrorBody::unavailable(message, 1_000))?)
     }
 
     async fn letters_to_redrive(&self, id: Option<u64>) -> Result<Vec<DeadLetter>> {
@@ -200,11 +210,6 @@ impl Operations {
     }
 
     async fn redrive(&self, letters: &[DeadLetter]) -> Result<usize> {
-        // It may take longer than its caller waits, and a second one beside it would do nothing.
-        let Ok(_only) = self.sending_again.try_lock() else {
-            let message = "alerts that were given up are being sent again at present";
-            return Err(ErrorBody::unavailable(message, 1_000).into());
-        };
         let (mut count, mut failure) = (0, None);
         for letter in letters {
             match self.push.redrive(letter).await {

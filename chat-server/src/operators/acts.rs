@@ -243,8 +243,7 @@ impl Operators {
                 None => Document::default(),
                 Some(act) => Document::parse(&act.document).map_err(unreadable)?,
             };
-            let last = last.map(|act| ConfigMark { version: act.seq, at: act.at });
-            let last = last.unwrap_or(ConfigMark::NONE);
+            let last = last.map(|act| ConfigMark { version: act.seq, at: act.at }).unwrap_or_default();
             let mark = document.config_mark.unwrap_or(last);
             let version = mark.version;
             if entry.base.is_some_and(|base| base != version) {

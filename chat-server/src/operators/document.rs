@@ -35,16 +35,11 @@ pub(super) struct Document {
 }
 
 /// An act that changed the configuration. Other acts leave it as it is: they do not come between an operator and what they have seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ConfigMark {
     /// The number of the act; 0 if there was none yet.
     pub(super) version: u64,
     pub(super) at: Millis,
-}
-
-impl ConfigMark {
-    /// Before the first act.
-    pub(super) const NONE: Self = Self { version: 0, at: Millis::ZERO };
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

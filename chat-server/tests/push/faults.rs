@@ -196,6 +196,10 @@ async fn an_alert_that_a_service_refuses_is_a_dead_letter_and_can_be_sent_again(
     assert_eq!(send_again(Some(&dead[0].id), "", true).await, Ok(1), "a dry run");
     assert!(send_again(None, "short", false).await.unwrap_err().starts_with("why has 5 characters"));
     assert_eq!(operations.dead_letters(0).await.unwrap().items.len(), 1);
+    // While another call sends them, one is refused, and not recorded.
+    let other = operations.sending_again.lock().await;
+    assert!(send_again(None, "the message is shorter now", false).await.unwrap_err().contains("at present"));
+    drop(other);
     assert_eq!(send_again(None, "the message is shorter now", false).await, Ok(1));
     let acts = operations.operators.acts(ActQuery::default()).await.unwrap().items;
     let [act] = &acts[..] else { panic!("one act is recorded: {acts:?}") };
