@@ -208,7 +208,7 @@ impl HotChannel {
     /// # Errors
     /// `limited`: as many users as the level admits have joined in this second.
     pub fn take_join(&self, now: Duration) -> Result<(), ErrorBody> {
-        let Some(per_second) = self.joins.filter(|per_second| !self.has_room(*per_second, now)) else {
+        let Some(per_second) = self.joins.filter(|per_second| !self.admits(*per_second, now)) else {
             self.kept.admitted.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         };
@@ -219,7 +219,7 @@ impl HotChannel {
         Err(ErrorBody::limited(message, wait_ms))
     }
 
-    fn has_room(&self, per_second: u32, now: Duration) -> bool {
+    fn admits(&self, per_second: u32, now: Duration) -> bool {
         let rate = Rate { per_second, burst: per_second };
         let mut joins = self.kept.joins.lock();
         per_second > 0 && joins.get_or_insert_with(|| Bucket::full(rate, now)).take(rate, 1, now).is_ok()
